@@ -1,0 +1,152 @@
+"""What everyone computed in one step, read by address: `member.tap`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+Outputs = dict[str, Tensor]
+"""Tap -> tensor. A network's holds at least `logits`."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of one step and all that the data set says of them.
+
+    Attributes:
+        images: (N, C, H, W), values in [0, 1].
+        targets: Class of each image (N,), int64; label maps or depths for dense tasks; None for unlabelled images.
+        index: Position of each image in its data set, (N,), int64.
+        views: Further augmentations of the same images, each like `images`.
+    """
+
+    images: Tensor
+    targets: Tensor | None
+    index: Tensor
+    views: tuple[Tensor, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device; copies from pinned memory do not wait."""
+
+        def move(x: Tensor) -> Tensor:
+            return x.to(device, non_blocking=True)
+
+        targets = None if self.targets is None else move(self.targets)
+        return replace(self, images=move(self.images), targets=targets, index=move(self.index),
+                       views=tuple(map(move, self.views)))
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where training stands: the one thing that rates, weights and data order depend on, beside the seed.
+
+    Attributes:
+        step: Optimiser steps done so far, 0 before the first.
+        steps: Optimiser steps of the whole stage.
+        steps_per_epoch: Optimiser steps in one pass over what is trained on.
+    """
+
+    step: int
+    steps: int
+    steps_per_epoch: int
+
+    @property
+    def epoch(self) -> int:
+        """Whole epochs done so far."""
+        return self.step // self.steps_per_epoch
+
+    @property
+    def epochs(self) -> float:
+        """Length of the stage in epochs."""
+        return self.steps / self.steps_per_epoch
+
+    @property
+    def progress(self) -> float:
+        """0 at the first step, 1 at the last: step / (steps - 1)."""
+        return min(1.0, self.step / max(1, self.steps - 1))
+
+    def at_epoch_start(self) -> Clock:
+        """The clock as it stood at the first step of the present epoch."""
+        return replace(self, step=self.epoch * self.steps_per_epoch)
+
+    def tick(self) -> Clock:
+        """The clock one step later."""
+        return replace(self, step=self.step + 1)
+
+
+class Seen:
+    """One step's batch and clock, and every member's outputs, each computed when it is first asked for.
+
+    Args:
+        batch: The step's images.
+        clock: The step's place in training.
+        members: How to compute each member's outputs from what has been seen.
+        known: Outputs that are not to be computed again (a search pass reuses the teacher's).
+        aliased: Give every term aliases of its own through `of`, so that gradients can be read term by term.
+    """
+
+    def __init__(self, batch: Batch, clock: Clock, members: Mapping[str, Callable[[Seen], Outputs]], *,
+                 known: Mapping[str, Outputs] | None = None, aliased: bool = False):
+        self.batch = batch
+        self.clock = clock
+        self.aliases: dict[str, dict[str, Tensor]] = {}
+        self._members = members
+        self._outputs: dict[str, Outputs] = dict(known or {})
+        self._aliased = aliased
+
+    def outputs(self, member: str) -> Outputs:
+        """Everything that a member computed in this step."""
+        if member not in self._outputs:
+            self._outputs[member] = self._members[member](self)
+        return self._outputs[member]
+
+    def __getitem__(self, address: str) -> Tensor:
+        """The live tensor at `member.tap`: gradients flow back into the member."""
+        member, _, tap = address.partition(".")
+        return self.outputs(member)[tap]
+
+    def detached(self, address: str) -> Tensor:
+        """The tensor at `member.tap`, cut from the graph."""
+        return self[address].detach()
+
+    def of(self, term: str) -> Seen:
+        """The same activations for one term; through aliases of its own where this step keeps them."""
+        return _Aliases(self, term) if self._aliased else self
+
+    def computed(self, members: Iterable[str]) -> dict[str, Outputs]:
+        """What these members have computed so far, cut from the graph; those not asked for are absent."""
+        return {name: {tap: x.detach() for tap, x in self._outputs[name].items()}
+                for name in members if name in self._outputs}
+
+
+class _Aliases(Seen):
+    """A `Seen` through one term's own aliases: the gradient that arrives at an alias is that term's alone."""
+
+    def __init__(self, seen: Seen, term: str):
+        super().__init__(seen.batch, seen.clock, seen._members)
+        self._outputs = seen._outputs
+        self._seen = seen
+        self._own = seen.aliases.setdefault(term, {})
+
+    def outputs(self, member: str) -> Outputs:
+        return self._seen.outputs(member)
+
+    def __getitem__(self, address: str) -> Tensor:
+        if address not in self._own:
+            live = super().__getitem__(address)
+            if not live.requires_grad:
+                return live
+            self._own[address] = live.view_as(live)
+        return self._own[address]
+
+    def detached(self, address: str) -> Tensor:
+        return self._seen[address].detach()
+
+    def of(self, term: str) -> Seen:
+        return self._seen.of(term)
