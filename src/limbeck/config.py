@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from limbeck.errors import Mistake, nearest
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 class Settings(BaseModel):
@@ -27,6 +34,272 @@ class DataSettings(Settings):
     padding_mode: Literal["zeros", "reflect"] = "zeros"
     in_memory: bool | None = Field(None, description="hold decoded images as uint8; None: where they fit in 4 GiB")
     workers: int = Field(2, ge=0, description="processes that decode images which are not held in memory")
+    subset: str | None = Field(None, description="configuration of a hub data set that has several")
     image_column: str | None = Field(None, description="column of a hub data set; None finds it")
     label_column: str | None = Field(None, description="column of a hub data set; None finds it")
     skip_unreadable: bool = Field(False, description="leave out images that cannot be decoded, and count them")
+
+
+class NetworkSettings(Settings):
+    """A network: `NAME`, `timm:NAME`, `torchvision:NAME`, `py:module:factory` or a run's folder, `@weights` behind it."""
+
+    name: str
+    weights: str | None = Field(None, description="a checkpoint's path, or `pretrained` for the source's own")
+    statistics: str | tuple[tuple[float, ...], tuple[float, ...]] | None = Field(
+        None, description="input mean and std: data, imagenet, cifar100, reviewkd, ffsd, identity, or the numbers; None: "
+                          "those of the source, of the weights, or of the data")
+    size: int | None = Field(None, gt=0, description="resize this network's images to so many pixels a side")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        """Read `NAME@WEIGHTS`."""
+        if isinstance(value, str):
+            name, _, weights = value.partition("@")
+            return {"name": name, "weights": weights or None}
+        return value
+
+
+class MethodSettings(BaseModel):
+    """A method by name, and its own options, which its function's signature defines."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str = "kd"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What was set of the method's own options."""
+        return dict(self.model_extra or {})
+
+
+class OptimizerSettings(Settings):
+    """Who steps the parameters, and how far."""
+
+    name: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: float = Field(0.05, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = False
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(5e-4, ge=0)
+
+
+class ScheduleSettings(Settings):
+    """How the learning rate goes over the run, all in fractions of its length."""
+
+    kind: Literal["steps", "cosine", "constant"] = "steps"
+    drops: tuple[float, ...] = Field((0.625, 0.75, 0.875), description="where `steps` drops: 150, 180, 210 of 240 epochs")
+    factor: float = Field(0.1, gt=0, description="what a drop multiplies the rate with")
+    warm_up: float = Field(0.0, ge=0, lt=1, description="part of the run in which the rate rises in a line from 0")
+
+
+class TrainingSettings(Settings):
+    """How long, in what pieces, and how exactly."""
+
+    epochs: float = Field(240, gt=0)
+    batch_size: int = Field(64, gt=0, description="images in a step, over all processes together")
+    precision: Literal["auto", "bf16", "float32"] = Field("auto", description="auto: bf16 on a GPU that has it")
+    clip_gradients: float | None = Field(None, gt=0, description="largest norm of all gradients together")
+    select: float = Field(0.0, ge=0, lt=1, description="part of the training data held out to choose the best epoch by")
+    evaluate_every: int = Field(1, gt=0, description="epochs between two scores")
+    checkpoint_minutes: float = Field(5, gt=0)
+    deterministic: bool = False
+    check_teacher: bool = Field(True, description="refuse a teacher near chance on a sample of the training data")
+    teacher_batch_statistics: bool = Field(False, description="frozen networks normalise by the batch, as released "
+                                                              "ReviewKD, OFD and DistPro code does")
+
+
+class SearchSettings(Settings):
+    """The bi-level search of term weights."""
+
+    epochs: float | None = Field(None, gt=0, description="length of the search; None: a sixth of the run's")
+    held_out: float = Field(0.2, gt=0, lt=1, description="part of the training data that the weights are learned on")
+    held_out_batch: int | None = Field(None, gt=0, description="None: the training batch size")
+    held_out_augment: bool = Field(True, description="augment held-out images like training images, as released")
+    held_out_mode: Literal["train", "eval"] = Field("train", description="batch norm in the held-out pass")
+    estimator: Literal["exact", "forward", "central", "onesided"] = "exact"
+    order: Literal["real", "paper", "lagged"] = "real"
+    every: int = Field(1, gt=0, description="update the weights every so many steps")
+    optimizer: Literal["adam", "sgd"] = "adam"
+    lr: float = Field(0.05, gt=0)
+    betas: tuple[float, float] = (0.5, 0.999)
+    start: float = Field(1.0, description="initial raw weight")
+    clip: bool = Field(False, description="drop terms under process.threshold during the search too")
+    refresh: int = Field(5, gt=0, description="with clip, compute all terms again every so many epochs")
+    schedule: ScheduleSettings = Field(ScheduleSettings(drops=(0.25, 0.5, 0.75)), description="rate of the search's student")
+
+
+class ProcessSettings(Settings):
+    """How weights are normalised, scaled, replayed and clipped."""
+
+    file: str | None = Field(None, description="a process file, or the folder of a search run")
+    use: Literal["whole", "final", "equal"] = "whole"
+    normaliser: Literal["biased-softmax", "softmax", "biased-l1", "l1", "sigmoid"] = "biased-softmax"
+    scale: float | None = Field(None, description="factor on the normalised weights; None: the number of terms")
+    interpolate: Literal["raw", "weights"] = "raw"
+    granularity: Literal["step", "epoch"] = "step"
+    threshold: float | None = Field(0.5, description="raw weights at or below it are clipped; null clips none")
+    clip: Literal["mask", "renormalise", "zero", "floor"] = "mask"
+    warp: Literal["straight", "drops"] = Field("straight", description="drops: the search's rate drops onto this run's")
+    unmatched: Literal["refuse", "drop"] = Field("refuse", description="terms that the file and the method do not share")
+
+
+class RecipeSettings(Settings):
+    """Where a recipe comes from, and what its paper reports."""
+
+    about: str = ""
+    source: str = ""
+    metric: str = "top1"
+    paper: float | None = None
+    deviation: float | None = None
+    pair: str | None = None
+    needs: str | None = Field(None, description="what limbeck still lacks to run it")
+
+
+class Job(Settings):
+    """Everything that a run is made of."""
+
+    data: DataSettings
+    student: NetworkSettings
+    teacher: NetworkSettings | None = None
+    method: MethodSettings = MethodSettings(name="none")
+    optimizer: OptimizerSettings = OptimizerSettings()
+    optimizers: dict[str, OptimizerSettings] = Field({}, description="of single members, by name, in place of `optimizer`")
+    schedule: ScheduleSettings = ScheduleSettings()
+    training: TrainingSettings = TrainingSettings()
+    search: SearchSettings = SearchSettings()
+    process: ProcessSettings = ProcessSettings()
+    seed: int = 0
+    recipe: RecipeSettings = RecipeSettings()
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {"source": value} if isinstance(value, str) else value
+
+
+def read_job(file: Path | None, flags: Mapping[str, Any], pair: str | None = None) -> Job:
+    """Settings from a YAML file, then flags.
+
+    A recipe may hold `pairs`, by name, each with settings of its own; `pair` chooses one of them.
+
+    Args:
+        file: YAML, or None.
+        flags: Dotted key -> value; None is left out.
+        pair: Which of the file's pairs.
+
+    Raises:
+        Mistake: With all that is wrong at once: unknown keys (nearest names), wrong types, missing settings.
+    """
+    tree = _chosen_pair(_read_yaml(file), file, pair) if file else {}
+    for key, value in flags.items():
+        if value is not None:
+            _put(tree, key.split("."), value)
+    return validated(Job, tree)
+
+
+def validated(model: type[_Model], tree: Mapping[str, Any]) -> _Model:
+    """The settings, or one `Mistake` that lists everything wrong with them."""
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        lines = [_explained(model, problem) for problem in error.errors()]
+        raise Mistake("the settings do not fit:\n  " + "\n  ".join(lines)) from None
+
+
+def assignments(texts: Sequence[str]) -> dict[str, Any]:
+    """`section.key=value` as dotted key -> value, the value read as YAML."""
+    pairs: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise Mistake(f"--set takes section.key=value; got '{text}'. For example --set method.temperature=2")
+        pairs[key.strip()] = yaml.safe_load(value)
+    return pairs
+
+
+def as_yaml(settings: BaseModel) -> str:
+    """The settings as a YAML file that `read_job` reads back to the same."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise Mistake(f"a settings file is needed; there is none at {file}. Give the path of a YAML file.")
+    try:
+        tree = yaml.safe_load(file.read_text())
+    except yaml.YAMLError as error:
+        raise Mistake(f"{file} is not valid YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise Mistake(f"{file} must hold settings by name (`data: digits`); it holds {type(tree).__name__}.")
+    return tree
+
+
+def _chosen_pair(tree: dict[str, Any], file: Path, pair: str | None) -> dict[str, Any]:
+    pairs = tree.pop("pairs", None)
+    if not pairs:
+        if pair:
+            raise Mistake(f"{file} has no pairs to choose '{pair}' from; leave --pair out.")
+        return tree
+    if pair is None and len(pairs) == 1:
+        pair = next(iter(pairs))
+    if pair not in pairs:
+        raise Mistake(f"{file} needs --pair, one of {list(pairs)}; got {pair}.")
+    chosen = merged(tree, pairs[pair])
+    _put(chosen, ["recipe", "pair"], pair)
+    return chosen
+
+
+def merged(tree: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Two trees of settings, the second on top."""
+    both = dict(tree)
+    for key, value in over.items():
+        below = both.get(key)
+        both[key] = merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return both
+
+
+_NAMED = {"data": "source", "student": "name", "teacher": "name", "method": "name"}
+
+
+def _put(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    for key in path[:-1]:
+        below = tree.get(key)
+        if isinstance(below, str) and key in _NAMED:  # `teacher: resnet56`, then teacher.size=64
+            name, _, weights = below.partition("@")
+            below = {_NAMED[key]: below} if key == "data" or not weights else {"name": name, "weights": weights}
+        tree[key] = dict(below or {})
+        tree = tree[key]
+    last, below = path[-1], tree.get(path[-1])
+    if isinstance(below, dict) and last in _NAMED and isinstance(value, str):  # the flag names it, the file's rest stays
+        if last in ("student", "teacher"):
+            name, _, weights = value.partition("@")
+            tree[last] = {"name": name, **({"weights": weights} if weights else {})}
+        else:
+            tree[last] = {**below, _NAMED[last]: value}
+    else:
+        tree[last] = value
+
+
+def _explained(model: type[BaseModel], problem: Any) -> str:
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "missing":
+        return f"{place} is needed and was not given"
+    if problem["type"] == "extra_forbidden":
+        owner: Any = model
+        for part in problem["loc"][:-1]:
+            owner = _section(owner, str(part))
+        names = list(owner.model_fields) if owner is not None else []
+        return f"there is no setting {place}; {nearest(str(problem['loc'][-1]), names)}"
+    return f"{place} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _section(owner: Any, name: str) -> Any:
+    """The settings class of a field, if it has one."""
+    field = owner.model_fields.get(name) if owner is not None else None
+    options = [field.annotation, *get_args(field.annotation)] if field is not None else []
+    return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)

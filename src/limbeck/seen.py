@@ -88,14 +88,18 @@ class Seen:
         clock: The step's place in training.
         members: How to compute each member's outputs from what has been seen.
         known: Outputs that are not to be computed again (a search pass reuses the teacher's).
-        aliased: Give every term aliases of its own through `of`, so that gradients can be read term by term.
+        aliased: Give every term aliases of its own through `of`, so that gradients can be read term by term, and note
+            the random state in which each member starts.
+        random: Random states, as an aliased `Seen` noted them, in which members are to start: the same dropout again.
     """
 
     def __init__(self, batch: Batch, clock: Clock, members: Mapping[str, Callable[[Seen], Outputs]], *,
-                 known: Mapping[str, Outputs] | None = None, aliased: bool = False):
+                 known: Mapping[str, Outputs] | None = None, aliased: bool = False,
+                 random: Mapping[str, Tensor] | None = None):
         self.batch = batch
         self.clock = clock
         self.aliases: dict[str, dict[str, Tensor]] = {}
+        self.random: dict[str, Tensor] = dict(random or {})
         self._members = members
         self._outputs: dict[str, Outputs] = dict(known or {})
         self._aliased = aliased
@@ -103,6 +107,11 @@ class Seen:
     def outputs(self, member: str) -> Outputs:
         """Everything that a member computed in this step."""
         if member not in self._outputs:
+            device = self.batch.images.device
+            if member in self.random:
+                set_random_state(self.random[member], device)
+            elif self._aliased:
+                self.random[member] = random_state(device)
             self._outputs[member] = self._members[member](self)
         return self._outputs[member]
 
@@ -143,6 +152,7 @@ class _Aliases(Seen):
             if not live.requires_grad:
                 return live
             self._own[address] = live.view_as(live)
+            self._own[address].retain_grad()
         return self._own[address]
 
     def detached(self, address: str) -> Tensor:
@@ -150,3 +160,16 @@ class _Aliases(Seen):
 
     def of(self, term: str) -> Seen:
         return self._seen.of(term)
+
+
+def random_state(device: torch.device) -> Tensor:
+    """State of the generator that dropout on this device draws from."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def set_random_state(state: Tensor, device: torch.device) -> None:
+    """Put that generator into a state that `random_state` gave."""
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state)

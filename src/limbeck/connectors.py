@@ -1,0 +1,133 @@
+"""What makes two representations comparable: transforms of maps, and views of vectors and tokens as maps.
+
+A shape here is a tap's without the batch: (C, H, W) of a map, (T, C) of tokens, (C,) of a vector.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limbeck.errors import Mistake, nearest
+
+Shape = tuple[int, ...]
+
+
+def as_map(x: Tensor) -> Tensor:
+    """Any representation as a map (N, C, H, W).
+
+    Args:
+        x: A map as it is; tokens (N, T, C), of which the last h * h, h = floor(sqrt(T)), make an h x h grid and what
+            stands before (class and distillation tokens) is left out; a vector (N, C) as a 1 x 1 map.
+    """
+    if x.ndim == 2:
+        return x[:, :, None, None]
+    if x.ndim == 3:
+        side = math.isqrt(x.shape[1])
+        return x[:, x.shape[1] - side * side:].transpose(1, 2).unflatten(2, (side, side))
+    return x
+
+
+def map_shape(shape: Shape) -> tuple[int, int, int]:
+    """(C, H, W) that `as_map` gives a tap of this shape."""
+    channels, height, width = as_map(torch.empty(1, *shape, device="meta")).shape[1:]
+    return channels, height, width
+
+
+class AsMap(nn.Module):
+    """`as_map` as a connector."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return as_map(x)
+
+
+class Resize(nn.Module):
+    """Nearest-neighbour resizing of a map, down as well as up; to 1 x 1 by the mean over positions.
+
+    Nearest to 1 x 1 would keep the top left position alone.
+
+    Args:
+        size: (H, W) of the result.
+    """
+
+    def __init__(self, size: tuple[int, int]):
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-2:] == self.size:
+            return x
+        return x.mean((2, 3), keepdim=True) if self.size == (1, 1) else F.interpolate(x, self.size, mode="nearest")
+
+
+class Gate(nn.Module):
+    """Self-attention of DistPro's Figure 4b: the map times a one-channel map computed from it, without squashing.
+
+    Args:
+        channels: C of the map.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.attention = nn.Conv2d(channels, 1, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.attention(x)
+
+
+def _convolution(inputs: int, outputs: int, kernel: int) -> list[nn.Module]:
+    """Convolution without bias, drawn from N(0, 2 / (k^2 outputs)), and batch norm."""
+    convolution = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+    nn.init.normal_(convolution.weight, std=math.sqrt(2 / (kernel * kernel * outputs)))
+    return [convolution, nn.BatchNorm2d(outputs)]
+
+
+def _c1(student: int, teacher: int, middle: int, size: tuple[int, int]) -> list[nn.Module]:
+    return [*_convolution(student, teacher, 1), Resize(size)]
+
+
+def _c2(student: int, teacher: int, middle: int, size: tuple[int, int]) -> list[nn.Module]:
+    return [*_convolution(student, middle, 1), Gate(middle), Resize(size), *_convolution(middle, teacher, 3)]
+
+
+def _c3(student: int, teacher: int, middle: int, size: tuple[int, int]) -> list[nn.Module]:
+    return [*_convolution(student, middle, 1), Gate(middle), Resize(size), *_convolution(middle, middle, 3),
+            *_convolution(middle, teacher, 3)]
+
+
+def _complex(student: int, teacher: int, middle: int, size: tuple[int, int]) -> list[nn.Module]:
+    return [*_convolution(student, middle, 3), nn.ReLU(), Gate(middle), *_convolution(middle, middle, 3), nn.ReLU(),
+            Resize(size), *_convolution(middle, teacher, 3)]
+
+
+TRANSFORMS: dict[str, Callable[[int, int, int, tuple[int, int]], list[nn.Module]]] = {
+    "c1": _c1, "c2": _c2, "c3": _c3, "complex": _complex}
+"""DistPro's transform blocks, by the names of specs/distpro.md section 4."""
+
+
+def transform(kind: str, student: Shape, teacher: Shape) -> nn.Module:
+    """A block of convolutions that turns the student's representation into a map like the teacher's.
+
+    Args:
+        kind: A key of `TRANSFORMS`.
+        student: The student tap's shape.
+        teacher: The teacher tap's shape.
+
+    Returns:
+        A module from the student's tap to (N, C_teacher, H_teacher, W_teacher); its middle width is
+        min(512, C_teacher, C_student).
+
+    Raises:
+        Mistake: If there is no such kind.
+
+    Source: the released DistPro code's four builders; weights drawn as there.
+    """
+    if kind not in TRANSFORMS:
+        raise Mistake(f"there is no transform '{kind}'; {nearest(kind, TRANSFORMS)}")
+    own, (channels, height, width) = map_shape(student), map_shape(teacher)
+    parts = TRANSFORMS[kind](own[0], channels, min(512, channels, own[0]), (height, width))
+    return nn.Sequential(AsMap(), *parts)

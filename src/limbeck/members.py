@@ -1,0 +1,239 @@
+"""Who takes part in a method: networks that look at the images, and others that look at what networks computed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from limbeck.errors import Mistake, nearest
+from limbeck.seen import Clock, Outputs, Seen
+from limbeck.stages import discover
+from limbeck.taps import Reader, clean_copy
+
+
+class Member(nn.Module):
+    """Someone who takes part in every step: computes outputs from what has been seen.
+
+    Attributes:
+        reads: Addresses of other members' outputs that `forward` asks for; empty for who looks at the images.
+    """
+
+    reads: tuple[str, ...] = ()
+
+    def forward(self, seen: Seen) -> Outputs:
+        """What this member computes in this step, by tap."""
+        raise TypeError(f"{type(self).__name__} must define forward(seen) -> Outputs")
+
+    def after_step(self, seen: Seen, clock: Clock) -> None:
+        """Called once after each optimiser step; moving averages live here."""
+
+    def deployed(self) -> nn.Module:
+        """A plain copy of what ships: no hooks, no scaffolding.
+
+        Raises:
+            Mistake: If this member is scaffolding only.
+        """
+        raise Mistake(f"{type(self).__name__} is not a network that can be deployed; deploy a Network member.")
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and standard deviation of the images that a network expects, per channel, for values in [0, 1]."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std) or any(s <= 0 for s in self.std):
+            raise Mistake(f"input statistics need one mean and one positive std per channel; got mean {self.mean}, "
+                          f"std {self.std}. Give both with as many numbers as the images have channels.")
+
+
+STATISTICS = {
+    "identity": Statistics((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "imagenet": Statistics((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "cifar100": Statistics((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+    "reviewkd": Statistics((125.3 / 255, 123.0 / 255, 113.9 / 255), (63.0 / 255, 62.1 / 255, 66.7 / 255)),
+    "ffsd": Statistics((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+}
+"""Input statistics by the name of who published checkpoints with them."""
+
+
+class Network(Member):
+    """A network that looks at the images, normalised (and resized, if asked) for itself, read at named layers.
+
+    Args:
+        module: Any nn.Module from normalised images (N, C, H, W) to logits. It is not edited.
+        name: What messages call it.
+        size: (C, H, W) of the images that it sees.
+        statistics: Its input statistics.
+        resize: Resize other images to `size`, bilinearly and antialiased; False passes them as they come.
+        factory: Builds an untrained module of the same architecture; needed for `fresh`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, module: nn.Module, *, name: str, size: tuple[int, int, int], statistics: Statistics,
+                 resize: bool = False, factory: Callable[[], nn.Module] | None = None):
+        super().__init__()
+        self.module = module
+        self.name, self.size, self.statistics, self.resize, self.factory = name, size, statistics, resize, factory
+        self.register_buffer("mean", torch.tensor(statistics.mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(statistics.std).view(1, -1, 1, 1), persistent=False)
+        self._addresses: dict[str, str] | None = None
+        self._reader = Reader(module, {}, self._dummy())
+
+    def _dummy(self) -> Tensor:
+        like = next(self.module.parameters(), self.mean)
+        return torch.zeros(1, *self.size, device=like.device, dtype=like.dtype)
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Canonical taps of this network and the layers they stand for."""
+        if self._addresses is None:
+            self._reader.remove()
+            self._addresses = discover(self.module, self._dummy())
+            self._reader = Reader(self.module, {}, self._dummy())
+        return self._addresses
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """`stage1`, `stage2`... as many as this network has."""
+        found = [tap for tap in self.addresses if tap.startswith("stage") and tap[5:].isdigit()]
+        return tuple(sorted(found, key=lambda tap: int(tap[5:])))
+
+    @property
+    def num_classes(self) -> int:
+        """Number of logits."""
+        return self._reader.shapes["logits"][-1]
+
+    def tap(self, taps: Iterable[str]) -> None:
+        """Read these from now on, beside what is read already.
+
+        Args:
+            taps: Canonical names or module addresses.
+
+        Raises:
+            Mistake: If one is neither, with the nearest names.
+        """
+        wanted = dict.fromkeys([*self._reader.shapes, *taps])
+        wanted.pop("logits", None)
+        if wanted.keys() == self._reader.shapes.keys() - {"logits"}:
+            return
+        addresses = {tap: self._resolve(tap) for tap in wanted}
+        self._reader.remove()
+        self._reader = Reader(self.module, addresses, self._dummy())
+
+    def _resolve(self, tap: str) -> str:
+        if tap in self.addresses:
+            return self.addresses[tap]
+        paths = dict(self.module.named_modules())
+        if tap.partition(":")[0].partition("#")[0] in paths:
+            return tap
+        raise Mistake(f"{self.name} has no layer '{tap}'; {nearest(tap, [*self.addresses, *filter(None, paths)])}")
+
+    def shape(self, tap: str) -> tuple[int, ...]:
+        """Shape of a tap without the batch dimension: (C, H, W) of a map, (T, C) of tokens, (C,) of a vector."""
+        self.tap([tap])
+        return self._reader.shapes[tap]
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Images in [0, 1], (N, C, H, W), as this network expects them."""
+        if self.resize and images.shape[-2:] != self.size[1:]:
+            images = F.interpolate(images, self.size[1:], mode="bilinear", antialias=True, align_corners=False)
+        return (images - self.mean) / self.std
+
+    def forward(self, seen: Seen) -> Outputs:
+        """Every tapped tensor and the logits on this step's images."""
+        return self._reader(self.normalise(seen.batch.images))
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits (N, classes) of images in [0, 1]."""
+        return self._reader(self.normalise(images))["logits"]
+
+    def fresh(self, seed: int) -> Network:
+        """An untrained network of the same architecture, statistics and size; the global random state stays as it was.
+
+        Raises:
+            Mistake: If it is not known how to build one.
+        """
+        if self.factory is None:
+            raise Mistake(f"an untrained copy of {self.name} is needed, and it came as a finished module. "
+                          f"Give Network a factory, or name it as a zoo, timm:, torchvision: or py: network.")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            module = self.factory()
+        return Network(module, name=self.name, size=self.size, statistics=self.statistics, resize=self.resize,
+                       factory=self.factory)
+
+    def deployed(self) -> nn.Module:
+        return clean_copy(self.module)
+
+    def fingerprint(self) -> str:
+        """Short hash of name, input statistics and every weight and buffer."""
+        digest = hashlib.sha256(repr((self.name, self.size, self.statistics)).encode())
+        for key, value in self.module.state_dict().items():
+            digest.update(key.encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+class Frozen(Member):
+    """A finished network that only teaches: no gradient, and eval mode whatever `train()` says.
+
+    Args:
+        network: The network; its parameters stop requiring gradients.
+        batch_statistics: Normalise by the batch's own statistics in batch norm (as OFD's and ReviewKD's released code
+            does by never calling eval); the running statistics stay as they are.
+    """
+
+    def __init__(self, network: Network, *, batch_statistics: bool = False):
+        super().__init__()
+        self.network = network.requires_grad_(False)
+        self.batch_statistics = batch_statistics
+        self.train()
+
+    def train(self, mode: bool = True) -> Frozen:
+        super().train(False)
+        if self.batch_statistics:
+            for part in self.modules():
+                if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                    part.train()
+                    part.momentum = 0.0
+        return self
+
+    def forward(self, seen: Seen) -> Outputs:
+        if self.network.module.training:  # someone called train() on the inner module
+            self.train()
+        with torch.no_grad():
+            return self.network(seen)
+
+
+def lend(module: nn.Module, *inputs: Any, batch_statistics: bool = False) -> Any:
+    """Use a module without training it: gradients pass through to the inputs and stop before its parameters.
+
+    Args:
+        module: The module that is lent; parameters, buffers and modes are the same afterwards.
+        inputs: What it is called with.
+        batch_statistics: Run it in train mode, on copies of its buffers; False runs it in eval mode.
+
+    Returns:
+        What the module returns.
+    """
+    state = {name: p.detach() for name, p in module.named_parameters()}
+    state |= {name: b.clone() for name, b in module.named_buffers()}
+    modes = [(part, part.training) for part in module.modules()]
+    module.train(batch_statistics)
+    try:
+        return functional_call(module, state, inputs)
+    finally:
+        for part, training in modes:
+            part.training = training

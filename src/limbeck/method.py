@@ -1,0 +1,225 @@
+"""A method is who takes part, who pulls whom, how hard, and who is kept."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.errors import Mistake, nearest
+from limbeck.members import Frozen, Member, Network
+from limbeck.process import Process
+from limbeck.seen import Batch, Clock, Outputs, Seen
+from limbeck.tasks import Task
+from limbeck.terms import Term
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a method may ask about the job: so connectors size themselves, and memories know the labels.
+
+    Attributes:
+        task: What supervises and measures.
+        classes: Class names, in order.
+        labels: Classes of the training images, (N,), int64; None where unlabelled.
+        sample: A few training images.
+        seed: Seeds whatever the method draws itself.
+    """
+
+    task: Task
+    classes: tuple[str, ...]
+    labels: Tensor | None
+    sample: Batch
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One forward, backward and optimiser step of some terms. By default a method has one turn with all its terms.
+
+    Attributes:
+        terms: The terms that this turn computes.
+        owners: Whose parameters it steps; None is everyone its terms pull.
+        optimizer: Name of the optimiser; None is each owner's ordinary one.
+    """
+
+    terms: frozenset[str]
+    owners: frozenset[str] | None = None
+    optimizer: str | None = None
+
+
+class Method(nn.Module):
+    """Members, terms between them, their process, and who is kept: the only module that the engine wraps.
+
+    Args:
+        members: Those who learn, and what computes from their outputs.
+        terms: The pulls. Every address that a term or member reads is tapped here, so a wrong name fails here.
+        process: A weight for every term.
+        frozen: Finished networks that only teach; they stay outside what is trained, wrapped and saved.
+        deploy: The member that ships.
+        turns: In what order terms are stepped; None is all at once.
+
+    Raises:
+        Mistake: If names do not fit together.
+    """
+
+    def __init__(self, members: Mapping[str, Member], terms: Mapping[str, Term], process: Process, *,
+                 frozen: Mapping[str, Network | Frozen] | None = None, deploy: str = "student",
+                 turns: Sequence[Turn] | None = None):
+        super().__init__()
+        self.members, self.terms = nn.ModuleDict(dict(members)), nn.ModuleDict(dict(terms))
+        teachers = {name: n if isinstance(n, Frozen) else Frozen(n) for name, n in (frozen or {}).items()}
+        self.__dict__["frozen"] = teachers  # not a submodule: never trained, wrapped, saved with the rest
+        self.process, self.deploy = process, deploy
+        self.turns = tuple(turns or [Turn(frozenset(terms))])
+        self._check()
+        for address in self._reads():
+            self._tap(address)
+
+    frozen: dict[str, Frozen]
+
+    def _check(self) -> None:
+        if self.deploy not in self.members:
+            raise Mistake(f"the method keeps '{self.deploy}', which is no member; {nearest(self.deploy, self.members)}")
+        unweighted, unknown = set(self.terms) - set(self.process.names), set(self.process.names) - set(self.terms)
+        if unweighted or unknown:
+            raise Mistake(f"every term needs one weight; terms without: {sorted(unweighted)}, weights without a term: "
+                          f"{sorted(unknown)}. Give the process exactly the terms' names.")
+        for name, term in self.terms.items():
+            if term.owner not in self.members and any(True for _ in term.parameters()):
+                raise Mistake(f"term '{name}' has parameters and is owned by '{term.owner}', which is no learning member; "
+                              f"{nearest(str(term.owner), self.members)}")
+
+    def _reads(self) -> list[str]:
+        readers: list[Any] = [*self.members.values(), *self.terms.values()]
+        return [address for reader in readers for address in reader.reads]
+
+    def _tap(self, address: str) -> None:
+        name, _, tap = address.partition(".")
+        everyone: dict[str, Any] = {**dict(self.members.items()), **self.frozen}
+        if name not in everyone:
+            raise Mistake(f"'{address}' is read, and there is no member '{name}'; {nearest(name, everyone)}")
+        member = everyone[name].network if isinstance(everyone[name], Frozen) else everyone[name]
+        if isinstance(member, Network):
+            member.tap([tap])
+
+    def see(self, batch: Batch, clock: Clock, *, aliased: bool = False, known: Mapping[str, Outputs] | None = None,
+            random: Mapping[str, Tensor] | None = None) -> Seen:
+        """A step's `Seen`, in which nothing is computed yet beyond what is known."""
+        members: dict[str, Callable[[Seen], Outputs]] = {**dict(self.members.items()), **self.frozen}
+        return Seen(batch, clock, members, aliased=aliased, known=known, random=random)
+
+    def forward(self, seen: Seen, active: frozenset[str]) -> dict[str, Tensor]:
+        """The active terms' values, by name; only what they read is computed."""
+        return {name: term(seen.of(name)) for name, term in self.terms.items() if name in active}
+
+    def owners(self) -> dict[str, list[nn.Parameter]]:
+        """Each member's parameters and those of the terms it owns, each parameter exactly once; empty ones left out."""
+        owned = {name: list(member.parameters()) for name, member in self.members.items()}
+        for term in self.terms.values():
+            if term.owner in owned:
+                owned[term.owner] += list(term.parameters())
+        counts: dict[int, int] = {}
+        for parameter in (p for parameters in owned.values() for p in parameters):
+            counts[id(parameter)] = counts.get(id(parameter), 0) + 1
+        if any(n > 1 for n in counts.values()) or len(counts) != len(list(self.parameters())):
+            raise Mistake("every parameter needs exactly one owner; one is shared by two members or terms. "
+                          "Use `lend` where a module is only used, and own it where it is trained.")
+        return {name: parameters for name, parameters in owned.items() if parameters}
+
+    def searchable(self) -> tuple[str, ...]:
+        """Terms that a search may weigh."""
+        return tuple(name for name, term in self.terms.items() if term.searchable)
+
+    def under(self, process: Process) -> Method:
+        """The same members and terms under another process."""
+        twin = copy.copy(self)
+        twin.process = process
+        twin._check()
+        return twin
+
+    def after_step(self, seen: Seen) -> None:
+        """Let members and terms update their averages and memories."""
+        for part in (*self.members.values(), *self.terms.values()):
+            part.after_step(seen, seen.clock)
+
+    def to(self, *args: Any, **kwargs: Any) -> Method:
+        """Move members, terms and frozen networks."""
+        for teacher in self.frozen.values():
+            teacher.to(*args, **kwargs)
+        return super().to(*args, **kwargs)
+
+    def student(self) -> Network:
+        """The network that ships."""
+        member = self.members[self.deploy]
+        if not isinstance(member, Network):
+            raise Mistake(f"'{self.deploy}' is kept and is no Network; deploy a member that is one.")
+        return member
+
+
+@dataclass
+class Stage:
+    """A part of training with its own method; later stages may share members with earlier ones, the clock restarts.
+
+    Attributes:
+        method: What is trained.
+        epochs: For how long.
+        name: What records call it.
+    """
+
+    method: Method
+    epochs: float
+    name: str = "train"
+
+
+@dataclass
+class Step:
+    """What a companion is shown of one step.
+
+    Attributes:
+        method: The method that was stepped, unwrapped.
+        batch: The step's images, on the device.
+        clock: The step's place in training.
+        optimizer: Steps every parameter; its state is that after the step in `after`, before it in `before`.
+        seen: What the step computed; only in `after`.
+        losses: The terms' values; only in `after`.
+        weights: The terms' weights, in the order of the process's names; only in `after`.
+        precise: Whether the step ran in full precision.
+    """
+
+    method: Method
+    batch: Batch
+    clock: Clock
+    optimizer: torch.optim.Optimizer
+    seen: Seen | None = None
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    weights: Tensor | None = None
+    precise: bool = True
+
+
+class Companion(Protocol):
+    """Goes beside the one loop: DistPro's search, meta-networks."""
+
+    def wants_aliases(self, step: int) -> bool:
+        """Whether this step's terms should read through aliases of their own."""
+        ...
+
+    def before(self, step: Step) -> None:
+        """Called with each batch before the loop's own forward pass."""
+        ...
+
+    def after(self, step: Step) -> None:
+        """Called after each optimiser step."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that resuming needs."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a checkpoint."""
+        ...

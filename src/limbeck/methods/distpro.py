@@ -1,0 +1,112 @@
+"""DistPro: a term per pathway (teacher tap, student tap, transform), and a searched process over all of them.
+
+The terms stand here; the search that any method can have is in `limbeck.search`, the replay in `limbeck.process`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from limbeck.connectors import AsMap, transform
+from limbeck.errors import Mistake, nearest
+from limbeck.losses import hcl, soft_kl
+from limbeck.members import Network
+from limbeck.method import Method, Setting
+from limbeck.process import Scheduled
+from limbeck.terms import Match, Supervise, Term
+
+
+@dataclass(frozen=True)
+class Space:
+    """Which pathways there are.
+
+    Attributes:
+        before: Taps before the stages.
+        after: Taps after the stages.
+        triangular: Only pathways to a student tap at least as deep as the teacher's.
+        transforms: Kinds of transform; a pathway each.
+    """
+
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    triangular: bool
+    transforms: tuple[str, ...]
+
+    def taps(self, network: Network) -> list[str]:
+        """This space's taps of a network, shallow first."""
+        return [*self.before, *network.stages, *self.after]
+
+
+SPACES = {
+    "paper27": Space((), (), False, ("c2", "c3", "complex")),
+    "official10": Space(("stem",), (), True, ("complex",)),
+    "imagenet15": Space((), ("pooled",), True, ("complex",)),
+}
+"""The paper's for CIFAR (3 stages: 27 pathways), the released code's (4 taps: 10), the paper's for ImageNet (5 taps: 15)."""
+
+
+def distpro(student: Network, teacher: Network, setting: Setting, *,
+            space: Literal["paper27", "official10", "imagenet15"] = "paper27",
+            teacher_taps: Sequence[str] | None = None, student_taps: Sequence[str] | None = None,
+            pairs: Literal["all", "triangular"] | None = None, transforms: Sequence[str] | None = None,
+            before_activation: bool = True, kl: float = 0.0, temperature: float = 4.0) -> Method:
+    """CE + sum_i w_i HCL(transform_i(student tap), teacher tap): every pathway equally weighted until a process says more.
+
+    A pathway is named `t3>s2/complex`: teacher stage 3 to student stage 2 through `complex`; a stem is 0, other taps keep
+    their name. By these names a process found on one pair of networks replays on another.
+
+    Args:
+        student: Learns.
+        teacher: Frozen; never transformed.
+        setting: The job.
+        space: Which pathways: `paper27`, `official10` or `imagenet15`.
+        teacher_taps: The teacher's taps, shallow first, in place of the space's.
+        student_taps: The student's taps, shallow first, in place of the space's.
+        pairs: `all`, or `triangular` (student tap at least as deep), in place of the space's.
+        transforms: Kinds of transform, in place of the space's.
+        before_activation: Tap stages before their activation where there is such a place.
+        kl: Weight of a further term, the divergence of softened logits; the method has none.
+        temperature: Of that term.
+
+    Raises:
+        Mistake: If a tap or a transform does not exist.
+
+    Source: Deng et al., DistPro: Searching a Fast Knowledge Distillation Process via Meta Optimization, ECCV 2022,
+    arXiv:2204.05547. The paper does not list its three transforms: the released builders with self-attention are taken.
+    """
+    if space not in SPACES:
+        raise Mistake(f"there is no space '{space}' of pathways; {nearest(space, SPACES)}")
+    chosen = SPACES[space]
+    sources = list(teacher_taps or chosen.taps(teacher))
+    pulled = list(student_taps or chosen.taps(student))
+    triangular = chosen.triangular if pairs is None else pairs == "triangular"
+    terms: dict[str, Term] = {
+        f"t{_short(source)}>s{_short(tap)}/{kind}": _pathway(student, teacher, tap, source, kind, before_activation)
+        for i, source in enumerate(sources) for j, tap in enumerate(pulled) if j >= i or not triangular
+        for kind in (transforms or chosen.transforms)}
+    weights = dict.fromkeys(terms, 1.0)
+    if kl:
+        terms["kl"] = Match("student.logits", "teacher.logits", partial(soft_kl, temperature=temperature))
+    return Method(
+        members={"student": student},
+        frozen={"teacher": teacher},
+        terms={"ce": Supervise("student", setting.task), **terms},
+        process=Scheduled({"ce": 1.0, **weights, **({"kl": kl} if kl else {})}),
+    )
+
+
+def _pathway(student: Network, teacher: Network, tap: str, source: str, kind: str, before_activation: bool) -> Match:
+    own, target = (_before(n, t) if before_activation else t for n, t in ((student, tap), (teacher, source)))
+    return Match(f"student.{own}", f"teacher.{target}", hcl,
+                 connect=transform(kind, student.shape(own), teacher.shape(target)), connect_source=AsMap())
+
+
+def _before(network: Network, tap: str) -> str:
+    return f"{tap}.pre" if f"{tap}.pre" in network.addresses else tap
+
+
+def _short(tap: str) -> str:
+    return "0" if tap == "stem" else tap.removeprefix("stage")

@@ -1,0 +1,69 @@
+"""How parameters answer, in one optimiser step, to a small change of their gradient.
+
+The step is elementwise, so the answer is a factor for each entry: d(theta') / d(gradient). Weights of terms enter the
+gradient linearly, so this factor and the terms' own gradients give the slope of anything measured after the step.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.errors import Mistake
+
+
+def response(optimizer: torch.optim.Optimizer, parameters: dict[str, nn.Parameter]) -> dict[str, Tensor | float]:
+    """d(theta') / d(gradient) of the step that the optimiser has just made.
+
+    For SGD with learning rate r: -r (plain and heavy ball), -r (1 + momentum) (Nesterov); the momentum buffer and weight
+    decay do not depend on the newest weights. For Adam and AdamW, with gradient g, bias-corrected moments m and v, and
+    q = sqrt(v) + eps: -r [(1 - beta1) / (c1 q) - m (1 - beta2) g / (c2 sqrt(v) q^2)], c1 and c2 the bias corrections.
+
+    Args:
+        optimizer: SGD, Adam or AdamW, its state as the step left it, gradients still in place.
+        parameters: Name -> parameter of those asked for.
+
+    Returns:
+        Name -> factor; a number for SGD, a tensor like the parameter for Adam.
+
+    Raises:
+        Mistake: For another optimiser, or settings for which this is not exact.
+
+    Source: specs/distpro.md section 8.1 for SGD; Adam's follows by differentiating its update.
+    """
+    groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+    factor = _sgd if isinstance(optimizer, torch.optim.SGD) else _adam
+    check_exact(optimizer)
+    return {name: factor(optimizer, groups[id(p)], p) for name, p in parameters.items() if id(p) in groups}
+
+
+def check_exact(optimizer: torch.optim.Optimizer) -> None:
+    """Refuse optimisers whose step is not differentiated here, with the reason."""
+    kind = type(optimizer).__name__
+    if not isinstance(optimizer, torch.optim.SGD | torch.optim.Adam):  # AdamW is an Adam
+        raise Mistake(f"a search differentiates through SGD, Adam or AdamW; the student's optimiser is {kind}. "
+                      f"Set optimizer.name to one of these.")
+    for group in optimizer.param_groups:
+        if group.get("dampening") or group.get("amsgrad") or group.get("maximize"):
+            raise Mistake(f"a search needs {kind} without dampening, amsgrad and maximize, for which its slopes would not "
+                          f"be exact; got {({k: group.get(k) for k in ('dampening', 'amsgrad', 'maximize')})}. Turn it off.")
+
+
+def _sgd(optimizer: torch.optim.Optimizer, group: dict, parameter: nn.Parameter) -> float:
+    return -group["lr"] * (1 + group["momentum"] if group["nesterov"] else 1)
+
+
+def _adam(optimizer: torch.optim.Optimizer, group: dict, parameter: nn.Parameter) -> Tensor | float:
+    state, (beta1, beta2) = optimizer.state[parameter], group["betas"]
+    if parameter.grad is None or not state:
+        return 0.0
+    steps = float(state["step"])
+    correct1, correct2 = 1 - beta1**steps, 1 - beta2**steps
+    decayed = 0.0 if isinstance(optimizer, torch.optim.AdamW) else group["weight_decay"]
+    if decayed:
+        raise Mistake("a search through Adam with L2 weight decay is not exact here; use AdamW, or weight decay 0.")
+    root = (state["exp_avg_sq"] / correct2).sqrt()
+    denominator = root + group["eps"]
+    moment = state["exp_avg"] / correct1
+    through_second = moment * (1 - beta2) * parameter.grad / (correct2 * root.clamp(min=1e-30) * denominator**2)
+    return -group["lr"] * ((1 - beta1) / (correct1 * denominator) - through_second)

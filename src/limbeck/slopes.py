@@ -1,0 +1,159 @@
+"""Four ways to get <g_i, d>: how fast each term falls when the members' parameters move along d.
+
+* `exact`: term i reads members' outputs F at addresses a, so <g_i, d> = sum_a <d l_i / d F_a, dF_a along d>. The first
+  factor is what the step's own backward leaves at the term's aliases (times w_i); the second comes from one forward-mode
+  pass through the members that carry d, the same for all terms. Nothing runs twice through connectors or teacher.
+* `forward`: one forward-mode pass through everything.
+* `central`: (l_i(theta + e d) - l_i(theta - e d)) / 2e with |e d| = 0.01, as the paper has it.
+* `onesided`: (l_i(theta + e d) - l_i(theta)) / e; l_i(theta) is the step's own where that ran in full precision.
+
+All run in full precision, on copies of every buffer, with teachers' outputs and dropout as the step had them.
+Source: specs/distpro.md sections 8 and 9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal
+
+import torch
+import torch.autograd.forward_ad as forward_ad
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from limbeck.method import Method, Step
+from limbeck.seen import Outputs, Seen
+from limbeck.terms import full
+
+Estimator = Literal["exact", "forward", "central", "onesided"]
+_REACH = 0.01  # length of a difference's perturbation over all parameters together; DARTS, and the released DistPro
+
+
+class Passes:
+    """Passes of a method at other parameters; the method itself, its buffers included, stays as it is."""
+
+    def __init__(self, method: Method):
+        self.method = method
+        self._everything = _Everything(method)
+
+    def again(self, step: Step, *, aliased: bool = False) -> Seen:
+        """A `Seen` for another pass over the step's batch: teachers as they were, dropout as it was."""
+        assert step.seen is not None
+        known = step.seen.computed(self.method.frozen)
+        return self.method.see(step.batch, step.clock, known=known, random=step.seen.random, aliased=aliased)
+
+    def run(self, seen: Seen, parameters: Mapping[str, Tensor], active: frozenset[str],
+            addresses: Iterable[str] = ()) -> tuple[dict[str, Tensor], Outputs]:
+        """The active terms' values and the outputs at some addresses, in one pass.
+
+        Args:
+            seen: What is known so far.
+            parameters: Name -> value for those that differ from the method's own.
+            active: Terms to compute.
+            addresses: Members' outputs to return beside them.
+        """
+        state = {f"method.{n}": b.clone() for n, b in self.method.named_buffers()}
+        state |= {f"method.{n}": p for n, p in parameters.items()}
+        return functional_call(self._everything, state, (seen, active, tuple(addresses)))
+
+
+class _Everything(nn.Module):
+    """The method's terms, and any address, in one call."""
+
+    def __init__(self, method: Method):
+        super().__init__()
+        self.method = method
+
+    def forward(self, seen: Seen, active: frozenset[str], addresses: tuple[str, ...]) -> tuple[dict[str, Tensor], Outputs]:
+        return self.method(seen, active), {address: seen[address] for address in addresses}
+
+
+def exact(passes: Passes, step: Step, start: Mapping[str, Tensor], direction: Mapping[str, Tensor],
+          terms: Sequence[str]) -> dict[str, Tensor]:
+    """Reverse through the terms, forward through the members.
+
+    Args:
+        passes: Passes of the step's method.
+        step: The step, its backward done, read through aliases.
+        start: Parameters before the step, by name: those of members, for the other three estimators those of terms too.
+        direction: d, for the members' parameters that the held-out loss depends on.
+        terms: The terms whose slopes are wanted; all were computed in the step.
+
+    Returns:
+        Term -> <g_i, d>; terms that d does not reach are absent.
+    """
+    assert step.seen is not None and step.weights is not None
+    aliases = {name: step.seen.aliases.get(name, {}) for name in terms}
+    tangents = _tangents(passes, step, start, direction, sorted({a for own in aliases.values() for a in own}))
+    weights = dict(zip(step.method.process.names, step.weights, strict=True))
+    slopes = {}
+    for name, own in aliases.items():
+        reached = {a: x.grad for a, x in own.items() if a in tangents and x.grad is not None}
+        if reached:
+            slopes[name] = _inner(reached, tangents) / weights[name]
+    if not getattr(step.method.process, "can_vanish", True):
+        return slopes
+    for name in [n for n in slopes if weights[n] == 0]:  # 0 left nothing at its aliases: a backward of its own
+        again = passes.again(step, aliased=True)
+        losses, _ = passes.run(again, start, frozenset({name}))
+        own = {a: x for a, x in again.aliases[name].items() if a in tangents}
+        gradients = torch.autograd.grad(losses[name], list(own.values()))
+        slopes[name] = _inner(dict(zip(own, gradients, strict=True)), tangents)
+    return slopes
+
+
+def _inner(gradients: Mapping[str, Tensor], tangents: Outputs) -> Tensor:
+    return torch.stack([(full(g) * full(tangents[a])).sum() for a, g in gradients.items()]).sum()
+
+
+def _tangents(passes: Passes, step: Step, start: Mapping[str, Tensor], direction: Mapping[str, Tensor],
+              addresses: Sequence[str]) -> Outputs:
+    """How members' outputs move along d, by address; those that do not are absent."""
+    with torch.no_grad(), forward_ad.dual_level():
+        duals = {name: forward_ad.make_dual(start[name], d) for name, d in direction.items()}
+        _, outputs = passes.run(passes.again(step), {**start, **duals}, frozenset(), addresses)
+        pairs = {address: forward_ad.unpack_dual(x).tangent for address, x in outputs.items()}
+    return {address: tangent for address, tangent in pairs.items() if tangent is not None}
+
+
+def forward(passes: Passes, step: Step, start: Mapping[str, Tensor], direction: Mapping[str, Tensor],
+            terms: Sequence[str]) -> dict[str, Tensor]:
+    """Forward mode through members, connectors and distances; arguments and result as for `exact`."""
+    with torch.no_grad(), forward_ad.dual_level():
+        duals = {name: forward_ad.make_dual(start[name], d) for name, d in direction.items()}
+        losses, _ = passes.run(passes.again(step), {**start, **duals}, frozenset(terms))
+        pairs = {name: forward_ad.unpack_dual(loss).tangent for name, loss in losses.items()}
+    return {name: tangent for name, tangent in pairs.items() if tangent is not None}
+
+
+def central(passes: Passes, step: Step, start: Mapping[str, Tensor], direction: Mapping[str, Tensor],
+            terms: Sequence[str]) -> dict[str, Tensor]:
+    """The paper's difference on both sides; arguments as for `exact`, every term present."""
+    reach = _reach(direction)
+    ahead, behind = (_moved(passes, step, start, direction, side * reach, terms) for side in (1, -1))
+    return {name: (ahead[name] - behind[name]) / (2 * reach) for name in terms}
+
+
+def onesided(passes: Passes, step: Step, start: Mapping[str, Tensor], direction: Mapping[str, Tensor],
+             terms: Sequence[str]) -> dict[str, Tensor]:
+    """A difference on one side, from the step's own losses; arguments as for `exact`, every term present."""
+    reach = _reach(direction)
+    ahead = _moved(passes, step, start, direction, reach, terms)
+    here = step.losses if step.precise else _moved(passes, step, start, direction, 0 * reach, terms)
+    return {name: (ahead[name] - here[name].detach()) / reach for name in terms}
+
+
+def _reach(direction: Mapping[str, Tensor]) -> Tensor:
+    return _REACH / torch.stack([d.norm() for d in direction.values()]).norm().clamp(min=1e-30)
+
+
+def _moved(passes: Passes, step: Step, start: Mapping[str, Tensor], direction: Mapping[str, Tensor], reach: Tensor,
+           terms: Sequence[str]) -> dict[str, Tensor]:
+    moved = {**start, **{name: start[name] + reach * d for name, d in direction.items()}}
+    with torch.no_grad():
+        return passes.run(passes.again(step), moved, frozenset(terms))[0]
+
+
+ESTIMATORS: dict[str, Callable[..., dict[str, Tensor]]] = {
+    "exact": exact, "forward": forward, "central": central, "onesided": onesided}
+"""Ways to get <g_i, d>, by name; all with the signature of `exact`."""

@@ -1,0 +1,188 @@
+"""Names any layer of any nn.Module and reads what it computed, without edits to the module.
+
+An *address* is a module path, with `:in` for the module's input in place of its output and `#2` for its second call
+in one forward pass: `layer1.2`, `fc:in`, `layer4.1.relu:in#2`. A *tap* is the name we give an address; canonical names
+(`stem`, `stage1`..., `stage1.pre`, `pooled`) come from the network's own `taps` or from `stages.discover`.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from limbeck.errors import Mistake, nearest
+from limbeck.seen import Outputs
+
+_ADDRESS = re.compile(r"^(?P<path>[^:#]*)(?P<side>:in)?(#(?P<call>[1-9]\d*))?$")
+
+
+@dataclass(frozen=True)
+class Address:
+    """One layer's input or output at one of its calls in a forward pass."""
+
+    path: str
+    side: str = "out"
+    call: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read `path[:in][#call]`.
+
+        Raises:
+            Mistake: If the text is of another form.
+        """
+        found = _ADDRESS.match(text)
+        if found is None:
+            raise Mistake(f"a layer is named as PATH, PATH:in or PATH#2; got '{text}'. Write it in one of these forms.")
+        return cls(found["path"], "in" if found["side"] else "out", int(found["call"] or 1))
+
+
+class _Capture:
+    """A hook that keeps one tensor of one call. A class, so that copies of a module can be rid of it."""
+
+    def __init__(self, store: Outputs, tap: str, address: Address):
+        self.store, self.tap, self.address = store, tap, address
+        self.calls = 0
+        self.overwritten = False  # something later in the forward pass changes the tensor in place
+
+    def keep(self, value: Any) -> None:
+        self.calls += 1
+        if self.calls == self.address.call:
+            tensor = first_tensor(value)
+            if tensor is not None:
+                self.store[self.tap] = tensor.clone() if self.overwritten else tensor
+
+    def on_input(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        self.keep(args)
+
+    def on_output(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        self.keep(output)
+
+
+def first_tensor(value: Any) -> Tensor | None:
+    """The first tensor in what a module returned: itself, or inside tuples, lists and dicts."""
+    if isinstance(value, Tensor):
+        return value
+    children = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list) else ()
+    return next((t for t in map(first_tensor, children) if t is not None), None)
+
+
+class Reader:
+    """Runs a module and returns its logits together with the chosen layers' tensors.
+
+    The dummy input finds the shapes, and which of the tensors are overwritten in place before the pass ends: these are
+    cloned from then on.
+
+    Args:
+        module: Any network. Hooks are added to it; `remove` takes them off.
+        taps: Tap -> address.
+        dummy: Input for the trial pass, (1, C, H, W), on the module's device.
+
+    Raises:
+        Mistake: If an address names no module, or one that does not run or returns no tensor.
+    """
+
+    def __init__(self, module: nn.Module, taps: Mapping[str, str], dummy: Tensor):
+        self.module = module
+        self._store: Outputs = {}
+        self._captures: list[_Capture] = []
+        self._handles: list[RemovableHandle] = []
+        modules = dict(module.named_modules())
+        for tap, text in taps.items():
+            address = Address.parse(text)
+            if address.path not in modules:
+                raise Mistake(f"{type(module).__name__} has no layer '{address.path}'; {nearest(address.path, modules)}")
+            self._hook(modules[address.path], _Capture(self._store, tap, address))
+        self.shapes = self._try(dummy, taps)
+
+    def _hook(self, module: nn.Module, capture: _Capture) -> None:
+        register = (module.register_forward_pre_hook(capture.on_input) if capture.address.side == "in"
+                    else module.register_forward_hook(capture.on_output))
+        self._captures.append(capture)
+        self._handles.append(register)
+
+    def _try(self, dummy: Tensor, taps: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
+        try:
+            with still(self.module):
+                outputs = self(dummy, versions := {})
+        except Mistake:
+            self.remove()
+            raise
+        for capture in self._captures:
+            if capture.tap not in outputs:
+                self.remove()
+                raise Mistake(
+                    f"layer '{taps[capture.tap]}' of {type(self.module).__name__} ran {capture.calls} time(s) in a forward "
+                    f"pass and gave no tensor at call {capture.address.call}; name a layer that runs in every pass.")
+            capture.overwritten = outputs[capture.tap]._version != versions[capture.tap]
+        return {tap: tuple(x.shape[1:]) for tap, x in outputs.items()}
+
+    def __call__(self, x: Tensor, versions: dict[str, int] | None = None) -> Outputs:
+        """Forward pass.
+
+        Args:
+            x: Normalised images, (N, C, H, W).
+            versions: Filled with each tensor's version as it was kept, for the trial pass.
+
+        Returns:
+            Tap -> tensor, and `logits`.
+        """
+        self._store.clear()
+        for capture in self._captures:
+            capture.calls = 0
+            capture.store = self._store if versions is None else _Versioned(self._store, versions)
+        logits = first_tensor(self.module(x))
+        if logits is None:
+            raise Mistake(f"{type(self.module).__name__} must return a tensor of logits; it returned none.")
+        outputs = {**self._store, "logits": logits}
+        self._store.clear()
+        return outputs
+
+    def remove(self) -> None:
+        """Take the hooks off the module."""
+        for handle in self._handles:
+            handle.remove()
+
+
+class _Versioned(dict[str, Tensor]):
+    """A store that notes each tensor's version, so that later in-place changes show."""
+
+    def __init__(self, store: Outputs, versions: dict[str, int]):
+        super().__init__()
+        self._store, self._versions = store, versions
+
+    def __setitem__(self, tap: str, tensor: Tensor) -> None:
+        self._store[tap] = tensor
+        self._versions[tap] = tensor._version
+
+
+@contextmanager
+def still(module: nn.Module) -> Iterator[None]:
+    """Run a module for its shapes alone: eval mode, no gradient, every layer's mode restored afterwards."""
+    modes = [(m, m.training) for m in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for m, training in modes:
+            m.training = training
+
+
+def clean_copy(module: nn.Module) -> nn.Module:
+    """A deep copy without our hooks: what is deployed."""
+    twin = copy.deepcopy(module)
+    for part in twin.modules():
+        for hooks in (part._forward_hooks, part._forward_pre_hooks):
+            for key, hook in list(hooks.items()):
+                if isinstance(getattr(hook, "__self__", None), _Capture):
+                    del hooks[key]
+    return twin

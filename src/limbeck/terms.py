@@ -1,0 +1,110 @@
+"""Who pulls whom: a term is one named scalar, computed from what has been seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.errors import Mistake
+from limbeck.seen import Clock, Seen
+from limbeck.tasks import Task
+
+Distance = Callable[..., Tensor]
+"""(student, source[, targets]) -> scalar; a pure function from `limbeck.losses`, or anyone's."""
+
+
+class Term(nn.Module):
+    """One named pull: returns a scalar and changes nothing.
+
+    Attributes:
+        reads: Addresses that `forward` asks for; naming a layer here is what taps it.
+        owner: The member whose optimiser steps the term's own parameters.
+        searchable: Whether a search may weigh it; supervised losses are fixed.
+    """
+
+    reads: tuple[str, ...] = ()
+    owner: str = ""
+    searchable: bool = True
+
+    def forward(self, seen: Seen) -> Tensor:
+        """The term's value; whom it pulls follows from what it reads live."""
+        raise TypeError(f"{type(self).__name__} must define forward(seen) -> Tensor")
+
+    def after_step(self, seen: Seen, clock: Clock) -> None:
+        """Called once after each optimiser step; memories live here."""
+
+
+def full(x: Tensor) -> Tensor:
+    """At least float32: distances are taken there, whatever precision the members run in."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+class Supervise(Term):
+    """The task's own loss of one member against the targets.
+
+    Args:
+        member: Who is supervised.
+        task: What says how; its `loss` takes (output, targets).
+        tap: Which output.
+    """
+
+    searchable = False
+
+    def __init__(self, member: str, task: Task, *, tap: str = "logits"):
+        super().__init__()
+        self.address = f"{member}.{tap}"
+        self.reads, self.owner, self.task = (self.address,), member, task
+
+    def forward(self, seen: Seen) -> Tensor:
+        targets = seen.batch.targets
+        if targets is None:
+            raise Mistake(f"a supervised loss of '{self.owner}' needs labelled images; these have none. "
+                          f"Give labelled data, or set the weight of the supervised term to 0.")
+        with torch.autocast(seen.batch.images.device.type, enabled=False):
+            return self.task.loss(full(seen[self.address]), targets)
+
+
+class Match(Term):
+    """distance(connect(student), connect_source(source)): most of the field.
+
+    Args:
+        student: Address that is pulled, or several: then the distance gets a tuple.
+        source: Address that it is pulled towards, or several.
+        distance: Pure function; it is called in float32 outside autocast.
+        connect: Makes the student's representation comparable; trained with the student.
+        connect_source: The same for the source; trained with the student too.
+        labelled: The distance also takes the targets.
+        detach: Whether the source feels nothing (default), or is pulled as well.
+    """
+
+    def __init__(self, student: str | tuple[str, ...], source: str | tuple[str, ...], distance: Distance, *,
+                 connect: nn.Module | None = None, connect_source: nn.Module | None = None,
+                 labelled: bool = False, detach: bool = True):
+        super().__init__()
+        self.student = (student,) if isinstance(student, str) else student
+        self.source = (source,) if isinstance(source, str) else source
+        self.reads, self.owner = self.student + self.source, self.student[0].partition(".")[0]
+        self.distance, self.labelled, self.detach = distance, labelled, detach
+        self.connect, self.connect_source = connect, connect_source
+
+    def forward(self, seen: Seen) -> Tensor:
+        pulled = [seen[address] for address in self.student]
+        sources = [seen.detached(a) if self.detach else seen[a] for a in self.source]
+        student = self._connected(self.connect, pulled)
+        source = self._connected(self.connect_source, sources)
+        with torch.autocast(student[0].device.type, enabled=False):
+            given = [_packed([full(x) for x in student]), _packed([full(x) for x in source])]
+            return self.distance(*given, seen.batch.targets) if self.labelled else self.distance(*given)
+
+    @staticmethod
+    def _connected(connector: nn.Module | None, inputs: list[Tensor]) -> list[Tensor]:
+        if connector is None:
+            return inputs
+        output = connector(*inputs)
+        return list(output) if isinstance(output, tuple) else [output]
+
+
+def _packed(tensors: list[Tensor]) -> Tensor | tuple[Tensor, ...]:
+    return tensors[0] if len(tensors) == 1 else tuple(tensors)

@@ -1,0 +1,250 @@
+"""The one loop: for every stage, for every batch, for every turn: forward, weigh, backward, step.
+
+    for stage in stages:
+        for epoch in stage:
+            for batch in epoch:
+                companion.before(step)
+                for turn in method.turns:
+                    losses = method(seen, active terms of the turn)
+                    (weights * losses).sum().backward();  optimizer.step()
+                method.after_step(seen);  companion.after(step);  clock ticks
+            score;  record;  checkpoint
+
+The loop knows methods, never a method. Rates, weights, order and augmentation are functions of clock and seed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from limbeck import checkpoints, ranks
+from limbeck.averages import Averages
+from limbeck.config import OptimizerSettings, ScheduleSettings, TrainingSettings
+from limbeck.data import Batches
+from limbeck.engine import Interrupts, autocast, wrap
+from limbeck.errors import Mistake
+from limbeck.evaluation import score
+from limbeck.method import Companion, Stage, Step, Turn
+from limbeck.optimizers import build_optimizer, set_rate
+from limbeck.progress import Display
+from limbeck.runs import Run
+from limbeck.seen import Batch, Clock
+from limbeck.tasks import Task
+
+_LOOK_EVERY = 50  # steps between two looks at the losses: a look waits for the device
+
+
+class Stopped(Exception):  # noqa: N818 - nothing went wrong
+    """The run was asked to stop, and wrote a checkpoint."""
+
+
+class Trainer:
+    """Trains one stage after the other, and leaves everything in the run's folder.
+
+    Args:
+        stages: What to train.
+        task: How to score.
+        batches: What to train on.
+        splits: What to score, by the name of the record: `test`, and `select` if there is one.
+        run: The folder.
+        settings: How long and how exactly.
+        optimizer: For every member without one of its own.
+        optimizers: Of single members, by name.
+        schedule: Of the learning rate.
+        companion: What goes beside the loop.
+        accelerator: The engine; see `engine.start`.
+        display: What a person sees.
+    """
+
+    def __init__(self, stages: Sequence[Stage], task: Task, batches: Batches, splits: Mapping[str, Batches], run: Run,
+                 settings: TrainingSettings, *, optimizer: OptimizerSettings, schedule: ScheduleSettings,
+                 accelerator: Accelerator, optimizers: Mapping[str, OptimizerSettings] | None = None,
+                 companion: Companion | None = None, display: Display | None = None):
+        self.stages, self.task, self.batches, self.splits, self.run = stages, task, batches, splits, run
+        self.settings, self.optimizer_settings, self.optimizers = settings, optimizer, optimizers or {}
+        self.schedule, self.accelerator, self.companion = schedule, accelerator, companion
+        self.display = display or Display(quiet=ranks.rank() != 0)
+        self.stage, self.clock, self.best = 0, Clock(0, 1, 1), -math.inf
+        self.autocast, self.precise = autocast(settings.precision, accelerator.device)
+        self.averages, self.interrupts = Averages(), Interrupts()
+        self._written, self._records = time.monotonic(), 0
+
+    # --- whole runs
+
+    def fit(self) -> None:
+        """Train to the end, from the run's checkpoint if it has one.
+
+        Raises:
+            Stopped: On SIGTERM or SIGINT, after a checkpoint.
+            Mistake: If a loss is not a number; the last checkpoint stays.
+        """
+        shared, own = checkpoints.load(self.run.checkpoint) if self.run.checkpoint.is_file() else ({}, {})
+        self._records = shared.get("records", 0)
+        if ranks.rank() == 0:
+            self.run.cut_records(self._records)
+        with self.interrupts:
+            for number in range(shared.get("stage", 0), len(self.stages)):
+                resumed = number == shared.get("stage")
+                self._prepare(number, shared if resumed else {}, own)
+                self._train(self.stages[number])
+
+    def _prepare(self, number: int, shared: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+        self.stage, stage = number, self.stages[number]
+        self.method = stage.method.to(self.accelerator.device)
+        self.method.train()
+        self.optimizer = build_optimizer(self.method, self.optimizer_settings, self.optimizers)
+        self.frozen = {name: teacher.network.fingerprint() for name, teacher in self.method.frozen.items()}
+        per_epoch = len(self.batches)
+        self.clock = Clock(0, max(1, round(stage.epochs * per_epoch)), per_epoch)
+        self.wrapped: nn.Module = wrap(self.method, self.clock, self.accelerator)
+        if shared:
+            self._restore(shared, own)
+
+    def _restore(self, shared: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+        if shared["frozen"] != self.frozen:
+            raise Mistake(f"{self.run.checkpoint} was trained with other frozen networks ({shared['frozen']}) than are given "
+                          f"now ({self.frozen}). Give the same weights, or start another run.")
+        self.method.load_state_dict(shared["method"])
+        self.optimizer.load_state_dict(shared["optimizer"])
+        self.clock, self.best = replace(self.clock, step=shared["step"]), shared["best"]
+        self.averages.load_state_dict(shared["averages"], self.accelerator.device)
+        if self.companion is not None:
+            self.companion.load_state_dict(shared["companion"])
+        checkpoints.restore_own(own, self.method, self.accelerator.device)
+
+    def _train(self, stage: Stage) -> None:
+        self.display.start(stage.name, self.clock.step, self.clock.steps)
+        try:
+            while self.clock.step < self.clock.steps:
+                began, first = time.monotonic(), self.clock.step
+                self._epoch()
+                self._end_epoch(stage, time.monotonic() - began, self.clock.step - first)
+        finally:
+            self.display.stop()
+
+    def _epoch(self) -> None:
+        for batch in self.batches.epoch(self.clock.epoch, self.clock.step % self.clock.steps_per_epoch):
+            self._step(batch)
+            if self.clock.step % _LOOK_EVERY == 0:
+                self._check_finite()
+                self.display.advance(self.clock.step, self.batches.batch_size * ranks.world())
+            if self.clock.step == self.clock.steps or self.clock.step % self.clock.steps_per_epoch == 0:
+                return
+            self._save_if_due()
+
+    # --- one step
+
+    def _step(self, batch: Batch) -> None:
+        set_rate(self.optimizer, self.schedule, self.clock)
+        step = Step(self.method, batch, self.clock, self.optimizer, precise=self.precise)
+        if self.companion is not None:
+            self.companion.before(step)
+        for turn in self.method.turns:
+            self._take(turn, step)
+        assert step.seen is not None
+        with torch.no_grad():
+            self.method.after_step(step.seen)
+        if self.companion is not None:
+            self.companion.after(step)
+        self.clock = self.clock.tick()
+
+    def _take(self, turn: Turn, step: Step) -> None:
+        """One turn: forward, backward and step of its terms."""
+        aliased = self.companion is not None and self.companion.wants_aliases(self.clock.step)
+        step.seen = self.method.see(step.batch, self.clock, aliased=aliased)
+        process = self.method.process
+        with self.autocast():
+            step.losses = self.wrapped(step.seen, process.active(self.clock) & turn.terms)
+        step.weights = process.weights(self.clock).to(step.batch.images.device, non_blocking=True)
+        places = [process.names.index(name) for name in step.losses]
+        total = (torch.stack([step.weights[place] for place in places]) * torch.stack(list(step.losses.values()))).sum()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(total)
+        self._keep_owners(turn)
+        if self.settings.clip_gradients is not None:
+            torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.settings.clip_gradients)
+        self.optimizer.step()
+        self.averages.add({**step.losses, "total": total})
+
+    def _keep_owners(self, turn: Turn) -> None:
+        """Drop the gradients of those whom this turn does not step."""
+        for group in self.optimizer.param_groups:
+            if turn.owners is not None and group["owner"] not in turn.owners:
+                for parameter in group["params"]:
+                    parameter.grad = None
+
+    # --- what is measured
+
+    def _check_finite(self) -> None:
+        bad = [name for name, value in self.averages.means().items() if not math.isfinite(value)]
+        if bad:
+            raise Mistake(f"the loss stopped being a number at or before step {self.clock.step}: {', '.join(bad)}. The last "
+                          f"checkpoint is unharmed. Lower optimizer.lr or the terms' weights, add schedule.warm_up, or set "
+                          f"training.precision=float32; then choose another --run.")
+
+    def _end_epoch(self, stage: Stage, seconds: float, steps: int) -> None:
+        self._check_finite()
+        clock, losses = self.clock, self.averages.means()
+        done, shown = clock.step / clock.steps_per_epoch, {"loss": losses.pop("total")}
+        weights = self.method.process.weights(replace(clock, step=clock.step - 1)).tolist()
+        images = steps * self.batches.batch_size * ranks.world()
+        self._record({"kind": "train", "stage": stage.name, "epoch": done, "step": clock.step, "seconds": seconds,
+                      "images_per_second": images / seconds, "lr": self.optimizer.param_groups[0]["lr"],
+                      "loss": shown["loss"], "losses": losses,
+                      "weights": dict(zip(self.method.process.names, weights, strict=True))})
+        if clock.epoch % self.settings.evaluate_every == 0 or clock.step == clock.steps:
+            shown |= self._score(stage, done)
+        self.averages.reset()
+        self.save()
+        self.display.epoch(stage.name, done, stage.epochs, clock.step, clock.steps, shown)
+
+    def _score(self, stage: Stage, done: float) -> dict[str, float]:
+        ranks.average_running_statistics(self.method)
+        student, shown = self.method.student(), {}
+        for name, batches in self.splits.items():
+            result = score(student, batches, self.task, self.autocast)
+            self._record({"kind": name, "stage": stage.name, "epoch": done, "step": self.clock.step, **result})
+            shown[f"{name} {self.task.score}"] = result[self.task.score]
+            if name == "select" and result[self.task.score] > self.best:
+                self.best = result[self.task.score]
+                if ranks.rank() == 0:
+                    self.run.save_weights(student, best=True)
+        return shown
+
+    def _record(self, record: Mapping[str, Any]) -> None:
+        if ranks.rank() == 0:
+            self.run.add_record(record)
+        self._records += 1
+
+    # --- stopping and going on
+
+    def _save_if_due(self) -> None:
+        """Write a checkpoint when asked to stop, or after some minutes; several ranks agree on it, and more rarely."""
+        if ranks.several() and self.clock.step % _LOOK_EVERY:
+            return
+        due = time.monotonic() - self._written > 60 * self.settings.checkpoint_minutes
+        wishes = torch.tensor([float(self.interrupts.asked), float(due)], device=self.accelerator.device)
+        asked, due = (bool(wish > 0) for wish in ranks.sum_over_ranks(wishes)) if ranks.several() else (
+            self.interrupts.asked, due)
+        if asked or due:
+            self.save()
+        if asked:
+            raise Stopped(f"stopped at step {self.clock.step} of {self.clock.steps}, everything saved. "
+                          f"Go on with: limbeck resume {self.run.folder}")
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        shared = {
+            "stage": self.stage, "step": self.clock.step, "method": self.method.state_dict(), "frozen": self.frozen,
+            "optimizer": self.optimizer.state_dict(), "best": self.best, "averages": self.averages.state_dict(),
+            "companion": self.companion.state_dict() if self.companion is not None else None, "records": self._records}
+        checkpoints.save(self.run.checkpoint, shared, checkpoints.own_state(self.method, self.accelerator.device))
+        self._written = time.monotonic()
