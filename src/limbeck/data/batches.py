@@ -1,0 +1,111 @@
+"""A split in batches: order and augmentation are functions of seed, epoch and place, on any number of ranks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from limbeck.data.augment import Augmentation
+from limbeck.data.chance import generator
+from limbeck.data.images import Split
+from limbeck.errors import Mistake
+from limbeck.seen import Batch
+
+
+class Batches:
+    """One rank's share of a split, epoch by epoch.
+
+    The order of an epoch, and the random numbers of every place in it, are drawn from (seed, epoch), for all ranks
+    alike. A step's global batch is the next `world * batch_size` places; rank r takes every `world`-th of them from the
+    r-th on. So the ranks together see, image by image, what one process with the larger batch sees; and any step of any
+    epoch can be had without those before it.
+
+    In training the last, smaller batch is kept, unless it has not an image for each rank: then it is dropped, as every
+    rank needs the same number of steps. In evaluation each image is seen once, plain, in order; ranks may differ in
+    their number of images and steps.
+
+    Args:
+        split: The images.
+        batch_size: Images of this rank in a step.
+        train: Shuffle and augment; or else evaluate.
+        augmentation: How training images are changed.
+        seed: Of order and augmentation.
+        device: Where batches are wanted.
+        rank: Which rank this is.
+        world: How many ranks there are.
+        workers: Processes that decode images which are not held in memory.
+
+    Raises:
+        Mistake: If the batch size is not positive, or a rank would have nothing to train on.
+    """
+
+    def __init__(self, split: Split, batch_size: int, *, train: bool, augmentation: Augmentation | None = None,
+                 seed: int = 0, device: torch.device | str = "cpu", rank: int = 0, world: int = 1, workers: int = 2):
+        if batch_size < 1:
+            raise Mistake(f"a batch needs an image at least; got a batch size of {batch_size}. Set it to 1 or more")
+        if train and len(split) < world:
+            raise Mistake(f"every rank needs an image to train on; got {len(split)} images for {world} ranks. "
+                          "Start fewer ranks, or give more images")
+        self.split = split
+        self.batch_size = batch_size
+        self.train = train
+        self.augmentation = augmentation if train and augmentation else Augmentation()
+        self.seed = seed
+        self.device = torch.device(device)
+        self.rank = rank
+        self.world = world
+        self.workers = workers
+        self._targets = None if split.targets is None else split.targets.to(self.device)
+        rest = len(split) % (batch_size * world)
+        self._used = len(split) - rest if train and rest < world else len(split)
+        self._pass: tuple[int, Tensor, Tensor] | None = None  # the pass that `at` was last asked for
+
+    def __len__(self) -> int:
+        """This rank's steps in an epoch."""
+        return math.ceil(len(range(self.rank, self._used, self.world)) / self.batch_size)
+
+    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch.
+
+        Args:
+            epoch: Which; it matters in training only.
+            start: The step of the epoch to begin with; those before it are not computed.
+        """
+        rows, draws = self._order("epoch", epoch)
+        done = start * self.batch_size
+        return self._load(rows[done:], draws[done:])
+
+    def at(self, step: int) -> Batch:
+        """One batch of an endless random stream, which is none of the epochs'; for the search's held-out images.
+
+        It passes through the split again and again in new orders, leaving out each time what fills no batch.
+
+        Args:
+            step: Which batch; the same for the same step and seed.
+        """
+        whole = max(1, self._used // (self.batch_size * self.world))
+        again, place = divmod(step, whole)
+        if self._pass is None or self._pass[0] != again:
+            self._pass = again, *self._order("stream", again)
+        _, rows, draws = self._pass
+        part = slice(place * self.batch_size, (place + 1) * self.batch_size)
+        return next(self._load(rows[part], draws[part], workers=0))
+
+    def _order(self, purpose: str, epoch: int) -> tuple[Tensor, Tensor]:
+        """This rank's rows of the store in order, (N,), and their random numbers, (N, K)."""
+        chance = generator(purpose, self.seed, epoch)
+        n = len(self.split)
+        order = torch.randperm(n, generator=chance) if self.train else torch.arange(n)
+        draws = self.augmentation.draw(n, chance)
+        mine = slice(self.rank, self._used, self.world)
+        return self.split.index[order[mine]], draws[mine]
+
+    def _load(self, rows: Tensor, draws: Tensor, workers: int | None = None) -> Iterator[Batch]:
+        if not len(rows):
+            return  # an epoch that had ended; an empty tensor would be split into one empty batch
+        store, workers = self.split.store, self.workers if workers is None else workers
+        for images, index in store.batches(rows, draws, self.batch_size, self.augmentation, self.device, workers):
+            yield Batch(images, None if self._targets is None else self._targets[index], index)

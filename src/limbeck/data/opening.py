@@ -1,0 +1,148 @@
+"""From settings to a data set: what is kept of a source, whether it is held in memory, how it is augmented."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from limbeck.config import DataSettings
+from limbeck.data.augment import Augmentation
+from limbeck.data.dataset import Data
+from limbeck.data.decode import Encoded, Unreadable, decode_all, open_rgb, readable
+from limbeck.data.images import Images, Split, resize, stratified
+from limbeck.data.sources import Part, Source, open_source
+from limbeck.data.streaming import MARGIN, Streamed
+from limbeck.errors import Mistake
+
+BUDGET = 4 * 2**30   # bytes of decoded images that are held without being asked
+LARGE = 96           # pixels a side above which resized crops are the custom
+STREAMED_SIZE = 224  # pixels a side that photographs of unequal sizes are brought to
+TEST_PART = 0.2      # of each class, cut off where there is nothing to score
+LOOKED_AT = 32       # images of each split whose sizes decide for all
+
+
+def open_data(settings: DataSettings) -> Data:
+    """The data set that the settings name, chosen, decoded and resized as they say.
+
+    Where a source has nothing to score, a fixed fifth of each class is cut off before any class or image is left out;
+    so small choices are trained on a part of the full training set, and scored on a part of the full test set.
+
+    Raises:
+        Mistake: If there is no such source, what it holds cannot be used, or the settings do not fit it.
+    """
+    source = open_source(settings)
+    train, test, notes = _scored(source)
+    train = _choose(train, source, settings.classes, settings.per_class)
+    test = _choose(test, source, settings.classes, None)
+    plan = _plan([train, test], settings)
+    augmentation = _augmentation(plan.side, source, settings)
+    share = MARGIN if augmentation.kind == "resized-crop" else 1.0
+    splits = [_split(part, plan, share, skip=settings.skip_unreadable) for part in (train, test)]
+    if splits[0].store.image_size != splits[1].store.image_size:
+        raise Mistake(f"training and test images need one size; {source.name} has {splits[0].store.image_size} and "
+                      f"{splits[1].store.image_size} (height, width). Give the size to bring all of them to")
+    skipped = len(train.images) + len(test.images) - sum(map(len, splits))
+    return Data(source.name, source.classes[:settings.classes], splits[0], splits[1], augmentation, skipped, notes)
+
+
+def _scored(source: Source) -> tuple[Part, Part, tuple[str, ...]]:
+    """Training part, the part that is scored, and what has to be said of it."""
+    if source.test is not None:
+        said = f"{source.name} has no labelled test split: its split '{source.scored}' is scored"
+        return source.train, source.test, () if source.scored == "test" else (said,)
+    cut = stratified(source.train.targets, len(source.train.images), TEST_PART, seed=0)
+    train, test = source.train.select((~cut).nonzero()[:, 0]), source.train.select(cut.nonzero()[:, 0])
+    return train, test, (f"{source.name} has no split to score: a fixed fifth of each class, {len(test.images)} of "
+                         f"{len(cut)} images, was cut off for it",)
+
+
+def _choose(part: Part, source: Source, classes: int | None, per_class: int | None) -> Part:
+    """The first classes, and the first images of each."""
+    if classes is None and per_class is None:
+        return part
+    if part.targets is None:
+        raise Mistake(f"classes and per_class need labelled images; {source.name} has images without. Leave them unset")
+    if classes is not None and classes > len(source.classes):
+        raise Mistake(f"classes keeps the first so many classes; got {classes}, where {source.name} has "
+                      f"{len(source.classes)}. Ask for fewer")
+    rows = (part.targets < (classes or len(source.classes))).nonzero()[:, 0]
+    if per_class is not None:
+        by_class = part.targets[rows].sort(stable=True)
+        first = torch.searchsorted(by_class.values, by_class.values)                # where the class of each begins
+        rows = rows[by_class.indices[torch.arange(len(rows)) - first < per_class].sort().values]
+    return part.select(rows)
+
+
+class _Plan(NamedTuple):
+    """Pixels a side to resize to, None for the images' own; the shorter side that results; whether to hold them."""
+
+    size: int | None
+    side: int
+    held: bool
+
+
+def _plan(parts: Sequence[Part], settings: DataSettings) -> _Plan:
+    """How images are brought to one size, and whether all of them are held in memory."""
+    for part, what in zip(parts, ("train on", "score"), strict=True):
+        if not len(part.images):
+            raise Mistake(f"there must be images to {what}; {settings.source} has none of the chosen classes. "
+                          "Choose more classes, or put images there")
+    encoded = [part.images for part in parts if not isinstance(part.images, Tensor)]
+    if settings.size and not encoded:
+        return _Plan(settings.size, settings.size, True)
+    shapes = [(settings.size, settings.size)] if settings.size else [
+        shape for part in parts for shape in _shapes(part.images, skip=settings.skip_unreadable)]
+    if len(set(shapes)) > 1:
+        if settings.in_memory or statistics.median(map(min, shapes)) < STREAMED_SIZE:
+            raise Mistake(f"images need one size; those of {settings.source} have {min(shapes)} to {max(shapes)} "
+                          "(width, height). Give the size to bring all of them to")
+        return _Plan(STREAMED_SIZE, STREAMED_SIZE, False)
+    width, height = shapes[0]
+    wanted = sum(len(part.images) for part in parts) * 3 * width * height
+    held = not encoded or (wanted <= BUDGET if settings.in_memory is None else settings.in_memory)
+    return _Plan(settings.size if held else settings.size or min(width, height), min(width, height), held)
+
+
+def _shapes(images: Tensor | Encoded, *, skip: bool) -> list[tuple[int, int]]:
+    """Width and height of some images, evenly spaced."""
+    if isinstance(images, Tensor):
+        return [(images.shape[3], images.shape[2])]
+    shapes, rows = [], sorted({i * len(images) // LOOKED_AT for i in range(LOOKED_AT)})
+    for row, picture in zip(rows, images.read(rows), strict=True):
+        try:
+            shapes.append(open_rgb(picture, images.name(row)).size)
+        except Unreadable:
+            if not skip:
+                raise
+    if not shapes:
+        raise Mistake(f"at least some images must be readable; of {len(rows)} tried none is, as {images.name(0)}. "
+                      "Check that they are images")
+    return shapes
+
+
+def _augmentation(side: int, source: Source, settings: DataSettings) -> Augmentation:
+    kind = settings.augment
+    if kind == "auto":
+        kind = "resized-crop" if side > LARGE else "crop-flip" if source.mirrored else "crop"
+    padding = side // 8 if settings.padding is None else settings.padding
+    if kind in ("crop", "crop-flip") and settings.padding_mode == "reflect" and padding >= side:
+        raise Mistake(f"reflect padding must be smaller than the image; got {padding} for a side of {side} pixels. "
+                      "Set a smaller padding, or padding_mode zeros")
+    return Augmentation(kind, padding, settings.padding_mode)
+
+
+def _split(part: Part, plan: _Plan, share: float, *, skip: bool) -> Split:
+    """A part decoded, or ready to be; without what cannot be."""
+    images, targets = part.images, part.targets
+    if isinstance(images, Tensor):
+        return Split.whole(Images(resize(images, plan.size)), targets)
+    if plan.held:
+        pixels, kept = decode_all(images, plan.size, skip=skip)
+        return Split.whole(Images(pixels), None if targets is None else targets[kept])
+    kept = readable(images) if skip else torch.arange(len(images))
+    return Split.whole(Streamed(images.select(kept.tolist()), plan.side, share),
+                       None if targets is None else targets[kept])

@@ -1,0 +1,45 @@
+"""Where images come from: one option names it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from limbeck.config import DataSettings
+from limbeck.data.sources.cifar import open_cifar
+from limbeck.data.sources.digits import open_digits
+from limbeck.data.sources.folder import open_folder
+from limbeck.data.sources.hub import open_hub
+from limbeck.data.sources.source import Part, Source
+from limbeck.errors import Mistake, nearest
+
+__all__ = ["SOURCES", "Part", "Source", "open_source"]
+
+SOURCES = {
+    "digits": "1,797 handwritten digits of 8x8 pixels, built in",
+    "FOLDER": "images by class: FOLDER/train/CLASS/*, FOLDER/test/CLASS/*, or only FOLDER/CLASS/*; or *.parquet",
+    "hf:NAME": "an image data set of the Hugging Face hub, or a local folder of parquet files",
+    "cifar10:FOLDER": "CIFAR-10 as published for Python",
+    "cifar100:FOLDER": "CIFAR-100 as published for Python",
+}
+"""What `source` may be, and what each is."""
+
+
+def open_source(settings: DataSettings) -> Source:
+    """The data set that `settings.source` names, its images still as they are stored.
+
+    Raises:
+        Mistake: If there is no such source; before anything is read.
+    """
+    kind, colon, place = settings.source.partition(":")
+    if settings.source == "digits":
+        return open_digits()
+    if kind == "hf" and place:
+        return open_hub(place, settings)
+    if kind in ("cifar10", "cifar100") and place:
+        return open_cifar(kind, place)
+    folder = Path(settings.source).expanduser()
+    if folder.is_dir():
+        parquet = any(folder.glob("*.parquet")) or any(folder.glob("data/*.parquet"))
+        return open_hub(str(folder), settings) if parquet else open_folder(folder)
+    raise Mistake(f"data needs a source that is known, or a folder that exists; got '{settings.source}', "
+                  f"{nearest(kind + colon, SOURCES)}. Put what you have in the place of FOLDER or NAME")
