@@ -13,6 +13,10 @@ class Mistake(ValueError):  # noqa: N818 - it names whose it is, which "Error" w
     """
 
 
+class Stopped(Exception):  # noqa: N818 - nothing went wrong
+    """A run was asked to stop, and wrote a checkpoint first. Its message says how to go on."""
+
+
 def nearest(name: str, names: Iterable[str], *, most: int = 3) -> str:
     """The names most like the one given, as the end of an error message.
 

@@ -7,7 +7,7 @@ search recorded. The two latter multiply what the method itself schedules, so th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal, Protocol
 
@@ -199,7 +199,8 @@ class Replayed:
 
     Args:
         base: The method's own process.
-        recorded: What a search recorded. Its terms must be among the method's.
+        recorded: What a search recorded. Terms of it that the method lacks still count in the normaliser.
+        absent: Terms of the method that the record lacks and that are to be left out; others keep their base weight.
         use: `whole`: the process; `final`: its last row throughout; `equal`: every term 1 / L throughout, unclipped.
         scale: Factor on the normalised weights; None is the number of recorded terms.
         interpolate: What is interpolated: `raw` or `weights`.
@@ -214,18 +215,19 @@ class Replayed:
                  scale: float | None = None, interpolate: Literal["raw", "weights"] = "raw",
                  granularity: Literal["step", "epoch"] = "step", threshold: float | None = 0.5,
                  clip: Literal["mask", "renormalise", "zero", "floor"] = "mask",
-                 warp: Sequence[tuple[float, float]] | None = None):
-        self.names, self.base, self.recorded = base.names, base, recorded
+                 warp: Sequence[tuple[float, float]] | None = None, absent: Collection[str] = ()):
+        self.names, self.base, self.recorded, self.absent = base.names, base, recorded, frozenset(absent)
         self.use, self.interpolate, self.granularity, self.clip = use, interpolate, granularity, clip
         self.threshold = None if use == "equal" else threshold
         self.scale = float(len(recorded.names)) if scale is None else scale
         self.warp = warp
         self._normalise = normaliser(recorded.normaliser)
         self._rows = recorded.raw[-1:] if use == "final" else recorded.raw
-        self._positions = torch.tensor([self.names.index(name) for name in recorded.names])
+        shared = [(i, self.names.index(name)) for i, name in enumerate(recorded.names) if name in self.names]
+        self._theirs, self._positions = (torch.tensor(places) for places in zip(*shared, strict=True))
 
     def active(self, clock: Clock) -> frozenset[str]:
-        computed = self.base.active(clock)
+        computed = self.base.active(clock) - self.absent
         if self.threshold is None or self.clip in ("zero", "floor"):
             return computed
         keep = self._kept(clock)
@@ -233,7 +235,7 @@ class Replayed:
 
     def weights(self, clock: Clock) -> Tensor:
         weights = self.base.weights(clock)
-        weights[self._positions] *= self.scale * self.normalised(clock).to(weights.dtype)
+        weights[self._positions] *= self.scale * self.normalised(clock)[self._theirs].to(weights.dtype)
         return weights
 
     def raw(self, clock: Clock) -> Tensor:

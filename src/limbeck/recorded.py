@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -69,8 +70,8 @@ class Recorded:
         return cls(tuple(header["names"]), tensors["raw"], tensors["weights"], header["normaliser"], header["scale"],
                    tuple(header["fixed"]), header["found"])
 
-    def only(self, names: Collection[str]) -> Recorded:
-        """The same record for some of its terms."""
-        keep = [i for i, name in enumerate(self.names) if name in names]
-        return Recorded(tuple(self.names[i] for i in keep), self.raw[:, keep], self.weights[:, keep], self.normaliser,
-                        self.scale, self.fixed, self.found)
+    @classmethod
+    def uniform(cls, names: Sequence[str], normaliser: str) -> Recorded:
+        """One row of ones: every term alike throughout."""
+        ones = torch.ones(1, len(names))
+        return cls(tuple(names), ones, ones / len(names), normaliser, float(len(names)))

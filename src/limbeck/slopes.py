@@ -13,7 +13,9 @@ Source: specs/distpro.md sections 8 and 9.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -106,12 +108,19 @@ def _inner(gradients: Mapping[str, Tensor], tangents: Outputs) -> Tensor:
     return torch.stack([(full(g) * full(tangents[a])).sum() for a, g in gradients.items()]).sum()
 
 
+@contextmanager
+def _along(start: Mapping[str, Tensor], direction: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """The parameters, those with a direction carrying it as their tangent."""
+    with warnings.catch_warnings(), torch.no_grad(), forward_ad.dual_level():
+        warnings.simplefilter("ignore", FutureWarning)  # torch scripts its own decompositions when they are first used
+        yield {**start, **{name: forward_ad.make_dual(start[name], d) for name, d in direction.items()}}
+
+
 def _tangents(passes: Passes, step: Step, start: Mapping[str, Tensor], direction: Mapping[str, Tensor],
               addresses: Sequence[str]) -> Outputs:
     """How members' outputs move along d, by address; those that do not are absent."""
-    with torch.no_grad(), forward_ad.dual_level():
-        duals = {name: forward_ad.make_dual(start[name], d) for name, d in direction.items()}
-        _, outputs = passes.run(passes.again(step), {**start, **duals}, frozenset(), addresses)
+    with _along(start, direction) as parameters:
+        _, outputs = passes.run(passes.again(step), parameters, frozenset(), addresses)
         pairs = {address: forward_ad.unpack_dual(x).tangent for address, x in outputs.items()}
     return {address: tangent for address, tangent in pairs.items() if tangent is not None}
 
@@ -119,9 +128,8 @@ def _tangents(passes: Passes, step: Step, start: Mapping[str, Tensor], direction
 def forward(passes: Passes, step: Step, start: Mapping[str, Tensor], direction: Mapping[str, Tensor],
             terms: Sequence[str]) -> dict[str, Tensor]:
     """Forward mode through members, connectors and distances; arguments and result as for `exact`."""
-    with torch.no_grad(), forward_ad.dual_level():
-        duals = {name: forward_ad.make_dual(start[name], d) for name, d in direction.items()}
-        losses, _ = passes.run(passes.again(step), {**start, **duals}, frozenset(terms))
+    with _along(start, direction) as parameters:
+        losses, _ = passes.run(passes.again(step), parameters, frozenset(terms))
         pairs = {name: forward_ad.unpack_dual(loss).tangent for name, loss in losses.items()}
     return {name: tangent for name, tangent in pairs.items() if tangent is not None}
 

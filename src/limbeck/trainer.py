@@ -30,7 +30,7 @@ from limbeck.averages import Averages
 from limbeck.config import OptimizerSettings, ScheduleSettings, TrainingSettings
 from limbeck.data import Batches
 from limbeck.engine import Interrupts, autocast, wrap
-from limbeck.errors import Mistake
+from limbeck.errors import Mistake, Stopped
 from limbeck.evaluation import score
 from limbeck.method import Companion, Stage, Step, Turn
 from limbeck.optimizers import build_optimizer, set_rate
@@ -40,10 +40,6 @@ from limbeck.seen import Batch, Clock
 from limbeck.tasks import Task
 
 _LOOK_EVERY = 50  # steps between two looks at the losses: a look waits for the device
-
-
-class Stopped(Exception):  # noqa: N818 - nothing went wrong
-    """The run was asked to stop, and wrote a checkpoint."""
 
 
 class Trainer:

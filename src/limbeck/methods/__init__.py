@@ -7,3 +7,6 @@ METHODS: dict[str, str] = {
     "distpro": "distpro: many pathways under a searched process (Deng et al., ECCV 2022)",
 }
 """Name -> `file: what it is`; the file holds a function of the method's name."""
+
+SEARCHED = frozenset({"distpro"})
+"""Methods whose weights their paper searches: `distill` searches first, unless it is given a process."""

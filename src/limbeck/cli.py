@@ -1,0 +1,173 @@
+"""The command line. Nothing heavy is imported until a verb needs it, so that `limbeck --help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from limbeck.config import Job
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+                  help="Distil big vision networks into small ones.")
+
+Data = Annotated[str | None, typer.Option(help="digits, a folder of images by class, hf:NAME or hf:FOLDER, cifar10:FOLDER, "
+                                               "cifar100:FOLDER")]
+Folder = Annotated[Path, typer.Option("--run", help="folder that the run fills; the same command goes on with it")]
+Config = Annotated[Path | None, typer.Option(help="YAML file of settings, a recipe for instance; flags go on top")]
+Pair = Annotated[str | None, typer.Option(help="which of a recipe's pairs of networks")]
+Student = Annotated[str | None, typer.Option(help="the network to train: NAME, timm:NAME, torchvision:NAME, "
+                                                  "py:module:factory or a run's folder")]
+Teacher = Annotated[str | None, typer.Option(help="the network that teaches: a run's folder, or NAME@CHECKPOINT")]
+MethodName = Annotated[str | None, typer.Option("--method", help="see `limbeck list methods`")]
+Epochs = Annotated[float | None, typer.Option(help="passes over the training data")]
+BatchSize = Annotated[int | None, typer.Option(help="images in a step, over all processes together")]
+Rate = Annotated[float | None, typer.Option("--lr", help="initial learning rate")]
+Seed = Annotated[int | None, typer.Option(help="of weights, order, augmentation")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="any other setting, as section.key=value; repeatable")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; the best there is by default")]
+Precision = Annotated[str | None, typer.Option(help="auto, bf16 or float32")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="show nothing but errors")]
+
+
+class Catalogue(str, Enum):
+    """What `limbeck list` can list."""
+
+    methods = "methods"
+    networks = "networks"
+    data = "data"
+    recipes = "recipes"
+
+
+@app.command()
+def train(run: Folder, data: Data = None, network: Student = None, epochs: Epochs = None, batch_size: BatchSize = None,
+          lr: Rate = None, seed: Seed = None, config: Config = None, pair: Pair = None, set_: Sets = None,
+          device: Device = None, precision: Precision = None, quiet: Quiet = False) -> None:
+    """Train one network on the labels: a teacher, or a student alone."""
+    _execute("train", run, config, pair, set_, device, quiet, {
+        "data": data, "student": network, "method": "none", "training.epochs": epochs, "training.batch_size": batch_size,
+        "optimizer.lr": lr, "seed": seed, "training.precision": precision})
+
+
+@app.command()
+def distill(run: Folder, data: Data = None, teacher: Teacher = None, student: Student = None, method: MethodName = None,
+            process: Annotated[str | None, typer.Option(help="a process file, or a search run's folder, to replay")] = None,
+            epochs: Epochs = None, batch_size: BatchSize = None, lr: Rate = None, seed: Seed = None, config: Config = None,
+            pair: Pair = None, set_: Sets = None, device: Device = None, precision: Precision = None,
+            quiet: Quiet = False) -> None:
+    """Train a student from a teacher. With --method distpro and no process, search one first."""
+    _execute("distill", run, config, pair, set_, device, quiet, {
+        "data": data, "teacher": teacher, "student": student, "method": method, "process.file": process,
+        "training.epochs": epochs, "training.batch_size": batch_size, "optimizer.lr": lr, "seed": seed,
+        "training.precision": precision})
+
+
+@app.command()
+def search(run: Folder, data: Data = None, teacher: Teacher = None, student: Student = None, method: MethodName = None,
+           epochs: Annotated[float | None, typer.Option(help="length of the search")] = None,
+           batch_size: BatchSize = None, lr: Rate = None, seed: Seed = None, config: Config = None, pair: Pair = None,
+           set_: Sets = None, device: Device = None, precision: Precision = None, quiet: Quiet = False) -> None:
+    """Learn, on held-out training data, how much each of a method's terms should weigh at every moment."""
+    _execute("search", run, config, pair, set_, device, quiet, {
+        "data": data, "teacher": teacher, "student": student, "method": method, "search.epochs": epochs,
+        "training.batch_size": batch_size, "optimizer.lr": lr, "seed": seed, "training.precision": precision})
+
+
+@app.command()
+def resume(run: Annotated[Path, typer.Argument(help="the run's folder")], device: Device = None,
+           quiet: Quiet = False) -> None:
+    """Go on with a stopped run as if it had never stopped."""
+    from limbeck import jobs
+
+    jobs.resume(run, device=device, quiet=quiet)
+
+
+@app.command()
+def evaluate(run: Annotated[Path, typer.Argument(help="a finished run's folder")], data: Data = None,
+             device: Device = None) -> None:
+    """Score a run's network on its test data, or on other data with the same classes."""
+    from limbeck import jobs
+
+    for name, value in jobs.evaluate(run, source=data, device=device).items():
+        typer.echo(f"{name} {value:.4g}")
+
+
+@app.command()
+def table(runs: Annotated[list[Path], typer.Argument(help="folders of runs")],
+          form: Annotated[str, typer.Option("--format", help="text, markdown, latex or csv")] = "text") -> None:
+    """Compare runs: mean and deviation over seeds, beside the paper's number where a recipe has one."""
+    from limbeck import report
+
+    typer.echo(report.table(report.run_folders(runs), form))
+
+
+@app.command("report")
+def report_(runs: Annotated[list[Path], typer.Argument(help="folders of runs")],
+            out: Annotated[Path, typer.Option(help="the page to write")] = Path("report.html")) -> None:
+    """Write one HTML page: table, curves, searched processes, settings."""
+    from limbeck import report
+
+    typer.echo(f"wrote {report.write_page(report.run_folders(runs), out)}")
+
+
+@app.command()
+def plot(run: Annotated[Path, typer.Argument(help="a run's folder, or a process file")],
+         out: Annotated[Path | None, typer.Option(help="PNG, SVG or PDF to write; beside the run by default")] = None) -> None:
+    """Draw a run: its curves, or the process that a search found."""
+    from limbeck import report
+
+    typer.echo(f"wrote {report.draw(run, out)}")
+
+
+@app.command()
+def taps(network: Annotated[str, typer.Argument(help="NAME, timm:NAME, torchvision:NAME or py:module:factory")],
+         size: Annotated[int, typer.Option(help="side of the images, in pixels")] = 32) -> None:
+    """List what can be tapped in a network by a canonical name, with shapes."""
+    from limbeck.listing import taps_of
+
+    typer.echo(taps_of(network, size))
+
+
+@app.command("list")
+def list_(what: Annotated[Catalogue, typer.Argument(help="what to list")]) -> None:
+    """List methods, networks, kinds of data, or recipes."""
+    from limbeck import listing
+
+    typer.echo(listing.of(what.value))
+
+
+@app.command()
+def demo(run: Folder = Path("runs/demo"), quiet: Quiet = False) -> None:
+    """The main job on the built-in digits, in under three minutes: teacher, KD, DistPro searched and replayed, a page."""
+    from limbeck.demonstration import demonstrate
+
+    typer.echo(demonstrate(run, quiet=quiet))
+
+
+def _execute(verb: Any, run: Path, config: Path | None, pair: str | None, sets: list[str] | None, device: str | None,
+             quiet: bool, flags: dict[str, Any]) -> None:
+    from limbeck.config import assignments, read_job
+
+    job: Job = read_job(config, {**flags, **assignments(sets or [])}, pair)
+    from limbeck import jobs
+
+    jobs.execute(verb, job, run, device=device, quiet=quiet)
+
+
+def main() -> None:
+    """Run a verb; what a user can mend is told without a traceback, with exit code 2."""
+    from limbeck.errors import Mistake, Stopped
+
+    try:
+        app()
+    except Mistake as mistake:
+        typer.echo(f"error: {mistake}", err=True)
+        sys.exit(2)
+    except Stopped as stopped:
+        typer.echo(str(stopped), err=True)
+        sys.exit(130)
+

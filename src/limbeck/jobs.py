@@ -1,0 +1,311 @@
+"""What the verbs do: a job checked, its parts assembled, trained, and its results written to the run's folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+
+from limbeck import engine, ranks, wiring
+from limbeck.config import Job
+from limbeck.data import Batches, Data, Split, hold_out, open_data
+from limbeck.errors import Mistake
+from limbeck.evaluation import score
+from limbeck.members import Network
+from limbeck.method import Method, Setting, Stage
+from limbeck.methods import SEARCHED
+from limbeck.progress import Display, duration
+from limbeck.recorded import Recorded
+from limbeck.runs import Run, about
+from limbeck.search import Search
+from limbeck.sources import check_network, describe, open_network
+from limbeck.tasks.classification import Classification
+from limbeck.teachers import check_teacher
+from limbeck.trainer import Trainer
+
+Verb = Literal["train", "search", "distill"]
+_SEARCH_SHARE = 1 / 6  # the paper searches 40 of 240 epochs
+
+
+def execute(verb: Verb, job: Job, folder: Path, *, device: str | None = None, quiet: bool = False) -> Run:
+    """Do a job, or go on with it, or find it done.
+
+    Args:
+        verb: `train` one network, `search` a process, or `distill`.
+        job: Its settings.
+        folder: Of the run; see `limbeck.runs`.
+        device: `cpu`, `cuda`, `mps`; None takes the best.
+        quiet: Show nothing.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        Mistake: For whatever the user can mend; settings are checked before any data is read.
+        Stopped: When asked to stop, after a checkpoint.
+    """
+    check(verb, job)
+    run = Run(folder)
+    accelerator = engine.start(device, deterministic=job.training.deterministic)
+    display = Display(quiet=quiet or ranks.rank() != 0)
+    if ranks.rank() == 0:
+        run.start(job)
+    accelerator.wait_for_everyone()
+    if run.finished:
+        display.say(f"{folder} is finished already; nothing to do.")
+        return run
+    found = _found(verb, job, folder, device, quiet)
+    parts = Parts(verb, job, accelerator, display)
+    if ranks.rank() == 0:
+        run.write_json("about.json", {"verb": verb, **parts.about()})
+    _train(parts, run, found)
+    return run
+
+
+def check(verb: Verb, job: Job) -> None:
+    """Refuse a job that cannot work, with everything that is wrong with it, before data is read.
+
+    Raises:
+        Mistake: With all that was found.
+    """
+    wrong: list[str] = []
+
+    def attempt(look: Callable[[], Any]) -> None:
+        try:
+            look()
+        except Mistake as mistake:
+            wrong.append(str(mistake))
+
+    attempt(lambda: wiring.options(job.method))
+    attempt(lambda: _check_teacher_given(verb, job))
+    for network in filter(None, (job.student, job.teacher)):
+        attempt(lambda network=network: check_network(network))
+    if job.process.file is not None:
+        attempt(lambda: Recorded.load(_process_file(job.process.file or "")))
+    if verb == "search" and job.training.clip_gradients is not None:
+        wrong.append("a search looks through the optimiser step, and clipped gradients are not looked through: leave "
+                     "training.clip_gradients out.")
+    if wrong:
+        raise Mistake("\n".join(wrong))
+
+
+def _check_teacher_given(verb: Verb, job: Job) -> None:
+    if verb != "train" and wiring.needs_teacher(job.method.name) and job.teacher is None:
+        raise Mistake(f"method {job.method.name} needs a teacher; none was given. Train one with `limbeck train` and give its "
+                      f"run's folder as --teacher, or a network with weights as --teacher NAME@CHECKPOINT.")
+
+
+def _process_file(text: str) -> Path:
+    path = Path(text)
+    return Run(path).process if path.is_dir() else path
+
+
+def _found(verb: Verb, job: Job, folder: Path, device: str | None, quiet: bool) -> Recorded | None:
+    """The process to replay: from its file, or searched first where the method's paper does so."""
+    if verb != "distill" or job.process.use == "equal":
+        return None
+    if job.process.file is not None:
+        return Recorded.load(_process_file(job.process.file))
+    if job.method.name not in SEARCHED:
+        return None
+    return Recorded.load(execute("search", job, folder / "search", device=device, quiet=quiet).process)
+
+
+@dataclass
+class Parts:
+    """Everything that a job trains with, each built when first asked for.
+
+    Attributes:
+        verb: What is done.
+        job: Its settings.
+        accelerator: Device and processes.
+        display: What a person sees.
+    """
+
+    verb: Verb
+    job: Job
+    accelerator: Accelerator
+    display: Display
+
+    @cached_property
+    def data(self) -> Data:
+        data = open_data(self.job.data)
+        for note in data.notes:
+            self.display.say(note)
+        return data
+
+    @cached_property
+    def task(self) -> Classification:
+        return Classification()
+
+    @cached_property
+    def splits(self) -> dict[str, Split]:
+        """`train`, `test`; `held_out` of a search and `select` where asked for, both cut from the training data."""
+        cut = {"train": self.data.train, "test": self.data.test}
+        if self.job.training.select:
+            cut["train"], cut["select"] = hold_out(cut["train"], self.job.training.select, self.job.seed)
+        if self.verb == "search":
+            cut["train"], cut["held_out"] = hold_out(cut["train"], self.job.search.held_out, self.job.seed + 1)
+        return cut
+
+    @cached_property
+    def student(self) -> Network:
+        torch.manual_seed(self.job.seed)
+        return open_network(self.job.student, self.data)
+
+    @cached_property
+    def teacher(self) -> Network | None:
+        if self.job.teacher is None or self.verb == "train":
+            return None
+        return open_network(self.job.teacher, self.data)
+
+    @cached_property
+    def method(self) -> Method:
+        sample = next(self.batches("train", train=False).epoch(0))
+        setting = Setting(self.task, self.data.classes, self.splits["train"].labels, sample, self.job.seed)
+        student, teacher = self.student, self.teacher
+        torch.manual_seed(self.job.seed + 1)
+        method = wiring.build_method(self.job.method, student, teacher, setting)
+        for frozen in method.frozen.values():
+            frozen.batch_statistics = self.job.training.teacher_batch_statistics
+            frozen.train()
+        return method
+
+    def batches(self, split: str, *, train: bool, size: int | None = None, augment: bool = True) -> Batches:
+        """This rank's batches of a split."""
+        world = ranks.world()
+        whole = size or self.job.training.batch_size
+        if whole % world:
+            raise Mistake(f"training.batch_size counts the images of all processes together; {whole} cannot be shared by "
+                          f"{world}. Give a multiple of {world}.")
+        return Batches(self.splits[split], whole // world, train=train, seed=self.job.seed,
+                       augmentation=self.data.augmentation if augment else None, device=self.accelerator.device,
+                       rank=ranks.rank(), world=world, workers=self.job.data.workers)
+
+    def about(self) -> dict[str, Any]:
+        """What the record says of this job's making."""
+        data = {"name": self.data.name, "fingerprint": self.data.fingerprint, "classes": len(self.data.classes),
+                **{name: len(split) for name, split in self.splits.items()}, "skipped": self.data.skipped}
+        networks = {name: describe(network, ()) for name, network in
+                    (("student", self.student), ("teacher", self.teacher)) if network is not None}
+        return about(data=data, networks=networks, seed=self.job.seed, processes=ranks.world(),
+                     precision="float32" if engine.autocast(self.job.training.precision, self.accelerator.device)[1]
+                     else "bf16")
+
+
+def _train(parts: Parts, run: Run, found: Recorded | None) -> None:
+    job, began = parts.job, time.monotonic()
+    teacher_score = _look_at_teacher(parts)
+    trainer = _trainer(parts, run, found)
+    trainer.fit()
+    if ranks.rank() == 0:
+        if isinstance(trainer.companion, Search):
+            trainer.companion.recorded(_how(parts)).save(run.process)
+        student = trainer.method.student()
+        run.save_weights(student)
+        run.write_json("network.json", describe(student, parts.data.classes))
+        run.write_json("result.json", {
+            "verb": parts.verb, **_scores(run, parts.task.score), "seconds": time.monotonic() - began,
+            "steps": trainer.clock.steps, "student_parameters": sum(p.numel() for p in student.module.parameters()),
+            "teacher": None if job.teacher is None or parts.teacher is None else
+            {"name": job.teacher.name, "sample_accuracy": teacher_score}})
+        last = _scores(run, parts.task.score)["test"]["last"]
+        parts.display.say(f"{parts.verb} finished in {duration(time.monotonic() - began)}: test {parts.task.score} "
+                          f"{last[parts.task.score]:.2f}; everything is in {run.folder}")
+
+
+def _trainer(parts: Parts, run: Run, found: Recorded | None) -> Trainer:
+    job, method, companion, epochs = parts.job, parts.method, None, parts.job.training.epochs
+    schedule = job.schedule
+    if parts.verb == "search":
+        method, schedule = wiring.under_search(method, job), job.search.schedule
+        epochs = job.search.epochs or max(1.0, round(epochs * _SEARCH_SHARE))
+        companion = _search(parts, method)
+    elif found is not None or job.process.use == "equal":
+        method, note = wiring.under_replay(method, job.process, found, schedule)
+        if note:
+            parts.display.say(note)
+    torch.manual_seed((job.seed + 1) * 1000 + ranks.rank())  # dropout differs from rank to rank
+    splits = {name: parts.batches(name, train=False) for name in ("test", "select") if name in parts.splits}
+    return Trainer([Stage(method, epochs, parts.verb)], parts.task, parts.batches("train", train=True), splits, run,
+                   job.training, optimizer=job.optimizer, optimizers=job.optimizers, schedule=schedule,
+                   accelerator=parts.accelerator, companion=companion, display=parts.display)
+
+
+def _search(parts: Parts, method: Method) -> Search:
+    settings, device = parts.job.search, parts.accelerator.device
+    assert isinstance(method.process, wiring.Learned)
+    method.process.to(device)
+    held_out = parts.batches("held_out", train=True, size=settings.held_out_batch, augment=settings.held_out_augment)
+    return Search(method, parts.task, held_out.at, estimator=settings.estimator, order=settings.order, every=settings.every,
+                  optimizer=settings.optimizer, lr=settings.lr, betas=settings.betas, mode=settings.held_out_mode,
+                  autocast=engine.autocast(parts.job.training.precision, device)[0])
+
+
+def _how(parts: Parts) -> dict[str, Any]:
+    """How a process was found, for its file."""
+    job, schedule = parts.job, parts.job.search.schedule
+    return {**parts.about(), "settings": job.model_dump(mode="json"),
+            "drops": list(schedule.drops) if schedule.kind == "steps" else []}
+
+
+def _look_at_teacher(parts: Parts) -> float | None:
+    if parts.teacher is None or not parts.job.training.check_teacher:
+        return None
+    split = parts.splits["train"]
+    chosen = split.subset(torch.linspace(0, len(split) - 1, min(len(split), 1000)).long())
+    batches = Batches(chosen, 250, train=False, device=parts.accelerator.device)
+    teacher = parts.teacher.to(parts.accelerator.device)
+    return check_teacher(teacher, batches, parts.task, len(parts.data.classes), parts.data.fingerprint)
+
+
+def _scores(run: Run, key: str) -> dict[str, Any]:
+    """Last, best by the selection split, and the test's peak under its own name."""
+    records = run.records()
+
+    def scores(kind: str) -> list[Mapping[str, Any]]:
+        return [{k: v for k, v in r.items() if k not in ("kind", "stage")} for r in records if r["kind"] == kind]
+
+    tests, selected = scores("test"), scores("select")
+    result: dict[str, Any] = {"test": {"last": tests[-1], "peak": max(tests, key=lambda r: r[key])}}
+    if selected:
+        best = max(selected, key=lambda r: r[key])
+        result["select"] = {"best": best, "test_at_best": next(r for r in tests if r["step"] == best["step"])}
+    return result
+
+
+def evaluate(folder: Path, *, source: str | None = None, device: str | None = None) -> dict[str, float]:
+    """Score a finished run's network on its own data's test split, or on other data.
+
+    Raises:
+        Mistake: If the run is not finished, or the data does not fit it.
+    """
+    run = Run(folder)
+    job = run.job()
+    if not run.network.is_file():
+        raise Mistake(f"{folder} is not finished: it holds no network yet. `limbeck resume {folder}` goes on with it.")
+    settings = job.data if source is None else job.data.model_copy(update={"source": source})
+    accelerator = engine.start(device)
+    data = open_data(settings)
+    network = open_network(job.student.model_copy(update={"name": str(folder), "weights": None}), data)
+    batches = Batches(data.test, 256, train=False, device=accelerator.device, workers=settings.workers)
+    return score(network.to(accelerator.device), batches, Classification())
+
+
+def resume(folder: Path, *, device: str | None = None, quiet: bool = False) -> Run:
+    """Go on with a run as if it had never stopped.
+
+    Raises:
+        Mistake: If the folder holds no run that was begun.
+    """
+    run = Run(folder)
+    job, verb = run.job(), run.read_json("about.json").get("verb")
+    if verb not in ("train", "search", "distill"):
+        raise Mistake(f"{folder} was not begun yet: it holds no about.json. Give the first command again.")
+    return execute(verb, job, folder, device=device, quiet=quiet)

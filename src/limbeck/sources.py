@@ -1,0 +1,215 @@
+"""Networks by what a user calls them: a zoo name, `timm:`, `torchvision:`, `py:module:factory`, or a run's folder."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from limbeck.config import NetworkSettings
+from limbeck.data import Data
+from limbeck.errors import Mistake, nearest
+from limbeck.members import STATISTICS, Network, Statistics
+from limbeck.networks import build, find
+from limbeck.networks.checkpoints import load_into, read_state
+
+_DESCRIPTION, _WEIGHTS = "network.json", "student.safetensors"
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """How a source builds a network, and what it says of the images that the network expects."""
+
+    build: Callable[[], nn.Module]
+    pretrained: Callable[[], nn.Module] | None = None
+    statistics: Statistics | None = None
+    fixed_size: int | None = None
+
+
+def check_network(settings: NetworkSettings) -> None:
+    """Refuse what cannot be a network, before anything is read or built.
+
+    Raises:
+        Mistake: For an unknown name, a missing package, file or folder.
+    """
+    kind, _, name = settings.name.partition(":")
+    if _is_run(settings.name):
+        return
+    if kind in ("timm", "torchvision") and name:
+        _known(kind, name)
+    elif kind == "py":
+        _factory(settings.name)
+    elif kind == settings.name:
+        if "/" in settings.name or settings.name.startswith("."):
+            raise Mistake(f"a network is needed; {settings.name} is no folder of a finished run (it holds no {_DESCRIPTION}). "
+                          f"Give the folder that --run named, once its job is done.")
+        find(settings.name)
+    else:
+        raise Mistake(f"a network is NAME, timm:NAME, torchvision:NAME, py:module:factory or a run's folder; got "
+                      f"'{settings.name}'. `limbeck list networks` shows names.")
+    if settings.weights not in (None, "pretrained") and not Path(str(settings.weights)).is_file():
+        raise Mistake(f"weights for {settings.name} are needed; there is no file {settings.weights}. Check the path.")
+    if settings.weights == "pretrained" and kind not in ("timm", "torchvision"):
+        raise Mistake(f"{settings.name}@pretrained: only timm: and torchvision: networks come with weights of their own. "
+                      f"Give a checkpoint's path behind the @.")
+
+
+def open_network(settings: NetworkSettings, data: Data) -> Network:
+    """Build a network, load its weights, and tell it what images it gets.
+
+    Args:
+        settings: Name, weights, statistics, size.
+        data: What it will see; its classes and statistics.
+
+    Raises:
+        Mistake: If weights, classes or names do not fit.
+    """
+    if _is_run(settings.name):
+        return _from_run(Path(settings.name), settings, data)
+    origin = _origin(settings.name, len(data.classes))
+    pretrained = settings.weights == "pretrained"
+    module = origin.pretrained() if pretrained and origin.pretrained else origin.build()
+    if settings.weights and not pretrained:
+        load_into(module, read_state(Path(settings.weights)), settings.weights)
+    fixed = settings.size or origin.fixed_size
+    own = fixed not in (None, data.image_size[0]) or (fixed is not None and data.image_size[0] != data.image_size[1])
+    size = (3, fixed, fixed) if fixed and own else (3, *data.image_size)
+    return Network(module, name=settings.name, size=size, statistics=_statistics(settings, origin.statistics, data),
+                   resize=bool(own), factory=origin.build)
+
+
+def untrained(name: str, *, classes: int) -> tuple[nn.Module, int | None]:
+    """An untrained network by name, and the image size that it insists on, if any."""
+    origin = _origin(name, classes)
+    return origin.build(), origin.fixed_size
+
+
+def describe(network: Network, classes: tuple[str, ...]) -> dict[str, Any]:
+    """What a run's folder says of its network, so that it can be built again.
+
+    Args:
+        network: The network that ships.
+        classes: Names of its classes, in order.
+    """
+    return {"name": network.name, "classes": list(classes), "size": list(network.size), "resize": network.resize,
+            "mean": list(network.statistics.mean), "std": list(network.statistics.std),
+            "fingerprint": network.fingerprint(), "parameters": sum(p.numel() for p in network.module.parameters())}
+
+
+def _is_run(name: str) -> bool:
+    return (Path(name) / _DESCRIPTION).is_file()
+
+
+def _from_run(folder: Path, settings: NetworkSettings, data: Data) -> Network:
+    try:
+        about = json.loads((folder / _DESCRIPTION).read_text())
+    except ValueError:
+        raise Mistake(f"{folder / _DESCRIPTION} cannot be read as JSON. Train that network again.") from None
+    _check_classes(folder, tuple(about["classes"]), data.classes)
+    factory = _origin(about["name"], len(about["classes"])).build
+    module = factory()
+    weights = Path(settings.weights) if settings.weights else folder / _WEIGHTS
+    load_into(module, read_state(weights), str(weights))
+    size, statistics = tuple(about["size"]), Statistics(tuple(about["mean"]), tuple(about["std"]))
+    resize = about["resize"] or size[1:] != tuple(data.image_size)
+    return Network(module, name=about["name"], size=size, statistics=_statistics(settings, statistics, data),
+                   resize=resize, factory=factory)
+
+
+def _check_classes(folder: Path, own: tuple[str, ...], wanted: tuple[str, ...]) -> None:
+    if own == wanted:
+        return
+    if len(own) != len(wanted):
+        raise Mistake(f"{folder} knows {len(own)} classes and the data has {len(wanted)}. Give a network trained on these "
+                      f"classes, or the data with data.classes={len(own)}.")
+    place = next(i for i, (a, b) in enumerate(zip(own, wanted, strict=True)) if a != b)
+    raise Mistake(f"{folder} and the data disagree on the names or order of classes: class {place} is '{own[place]}' there "
+                  f"and '{wanted[place]}' here. Give a network trained on these classes in this order.")
+
+
+def _statistics(settings: NetworkSettings, own: Statistics | None, data: Data) -> Statistics:
+    wish = settings.statistics
+    if isinstance(wish, tuple):
+        return Statistics(*wish)
+    if wish is None and own is not None:
+        return own
+    if wish in (None, "data"):
+        return Statistics(*data.statistics)
+    if wish not in STATISTICS:
+        raise Mistake(f"there are no input statistics '{wish}'; {nearest(str(wish), [*STATISTICS, 'data'])}")
+    return STATISTICS[str(wish)]
+
+
+def _origin(name: str, classes: int) -> _Origin:
+    kind, _, rest = name.partition(":")
+    if kind == "timm":
+        return _timm(rest, classes)
+    if kind == "torchvision":
+        return _torchvision(rest, classes)
+    if kind == "py":
+        factory = _factory(name)
+        takes = "num_classes" in inspect.signature(factory).parameters
+        return _Origin(partial(factory, num_classes=classes) if takes else factory)
+    return _Origin(partial(build, name, classes))
+
+
+def _timm(name: str, classes: int) -> _Origin:
+    import timm
+
+    _known("timm", name)
+    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    statistics = Statistics(tuple(config.mean), tuple(config.std)) if config is not None else STATISTICS["imagenet"]
+    fixed = config.input_size[-1] if config is not None and config.fixed_input_size else None
+    return _Origin(partial(timm.create_model, name, num_classes=classes),
+                   partial(timm.create_model, name, num_classes=classes, pretrained=True), statistics, fixed)
+
+
+def _torchvision(name: str, classes: int) -> _Origin:
+    from torchvision import models
+
+    _known("torchvision", name)
+
+    def pretrained() -> nn.Module:
+        module: nn.Module = models.get_model(name, weights="DEFAULT")
+        return module
+
+    fixed = 224 if name.startswith(("vit_", "maxvit")) else None
+    return _Origin(partial(models.get_model, name, weights=None, num_classes=classes), pretrained,
+                   STATISTICS["imagenet"], fixed)
+
+
+def _known(kind: str, name: str) -> None:
+    if kind == "timm":
+        import timm
+
+        plain = name.partition(".")[0]
+        names = timm.list_models()
+    else:
+        from torchvision import models
+
+        plain, names = name, models.list_models(models)
+    if plain not in names:
+        raise Mistake(f"{kind} has no network '{name}'; {nearest(plain, names)}")
+
+
+def _factory(text: str) -> Callable[..., nn.Module]:
+    _, _, rest = text.partition(":")
+    module, _, attribute = rest.partition(":")
+    if not module or not attribute:
+        raise Mistake(f"one's own network is py:module:factory; got '{text}'. For example py:mynets.small:tiny_net")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except ImportError as error:
+        raise Mistake(f"'{text}' needs a module that can be imported: {error}. Run where it is, or install it.") from None
+    except AttributeError:
+        names = [n for n in dir(importlib.import_module(module)) if not n.startswith("_")]
+        raise Mistake(f"module {module} has no '{attribute}'; {nearest(attribute, names)}") from None
+    factory: Callable[..., nn.Module] = found
+    return factory

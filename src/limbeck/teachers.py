@@ -1,0 +1,56 @@
+"""A look at the teacher before it teaches: one near chance stops the run, with a reason."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+
+from limbeck.data import Batches
+from limbeck.errors import Mistake
+from limbeck.evaluation import score
+from limbeck.files import write_whole
+from limbeck.members import Network
+from limbeck.tasks import Task
+
+
+def check_teacher(teacher: Network, batches: Batches, task: Task, classes: int, data: str) -> float:
+    """The teacher's accuracy on a sample of training images, in percent, remembered by its hash.
+
+    Args:
+        teacher: The network, on its device.
+        batches: A sample, without augmentation.
+        task: How it is measured.
+        classes: How many there are.
+        data: Fingerprint of the data.
+
+    Raises:
+        Mistake: If it is not clearly better than guessing: within three standard deviations of 1 / classes.
+    """
+    memory = cache_folder() / "teachers.json"
+    known = _read(memory)
+    key = f"{teacher.fingerprint()}-{data}-{len(batches.split)}"
+    accuracy = known[key] if key in known else score(teacher, batches, task)[task.score]
+    chance = 1 / classes
+    limit = 100 * (chance + 3 * math.sqrt(chance * (1 - chance) / len(batches.split)))
+    if accuracy <= limit:
+        raise Mistake(f"the teacher {teacher.name} is right on {accuracy:.1f} % of {len(batches.split)} training images, and "
+                      f"guessing gives {100 * chance:.1f} %. Give trained weights (NAME@CHECKPOINT or a run's folder), check "
+                      f"teacher.statistics and the order of classes, or set training.check_teacher=false.")
+    if key not in known:
+        write_whole(memory, json.dumps({**known, key: accuracy}))
+    return accuracy
+
+
+def cache_folder() -> Path:
+    """Where limbeck remembers what can be computed again: $LIMBECK_CACHE, or ~/.cache/limbeck."""
+    return Path(os.environ.get("LIMBECK_CACHE") or Path.home() / ".cache" / "limbeck")
+
+
+def _read(memory: Path) -> dict[str, float]:
+    try:
+        known: dict[str, float] = json.loads(memory.read_text())
+    except (OSError, ValueError):
+        return {}
+    return known
