@@ -103,6 +103,7 @@ class TrainingSettings(Settings):
     epochs: float = Field(240, gt=0)
     batch_size: int = Field(64, gt=0, description="images in a step, over all processes together")
     precision: Literal["auto", "bf16", "float32"] = Field("auto", description="auto: bf16 on a GPU that has it")
+    channels_last: bool = Field(True, description="keep maps with channels innermost: faster convolutions")
     clip_gradients: float | None = Field(None, gt=0, description="largest norm of all gradients together")
     select: float = Field(0.0, ge=0, lt=1, description="part of the training data held out to choose the best epoch by")
     evaluate_every: int = Field(1, gt=0, description="epochs between two scores")

@@ -94,7 +94,8 @@ class Trainer:
 
     def _prepare(self, number: int, shared: Mapping[str, Any], own: Mapping[str, Any]) -> None:
         self.stage, stage = number, self.stages[number]
-        self.method = stage.method.to(self.accelerator.device)
+        layout = torch.channels_last if self.settings.channels_last else torch.preserve_format
+        self.method = stage.method.to(self.accelerator.device, memory_format=layout)
         self.method.train()
         self.optimizer = build_optimizer(self.method, self.optimizer_settings, self.optimizers)
         self.frozen = {name: teacher.network.fingerprint() for name, teacher in self.method.frozen.items()}
