@@ -1,0 +1,203 @@
+"""What a step costs, as ratios in one run: distillation against bare passes, searches against distillation, clipping.
+
+    python benchmarks/steps.py [--batch 64] [--rounds 7] [--precision float32] [--device cpu] [--out FOLDER]
+
+Each candidate takes a step in turn, round after round; a ratio is the median over rounds of the ratio within a round, so
+that a machine whose speed drifts does not matter. Writes Markdown and JSON where --out says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from limbeck import engine
+from limbeck.config import OptimizerSettings, ScheduleSettings, TrainingSettings
+from limbeck.data import Batches, Split
+from limbeck.data.images import Images
+from limbeck.members import STATISTICS, Network
+from limbeck.method import Method, Setting, Stage
+from limbeck.methods.distpro import distpro
+from limbeck.methods.kd import kd
+from limbeck.methods.none import none
+from limbeck.networks import build
+from limbeck.process import Learned, Replayed
+from limbeck.progress import Display
+from limbeck.recorded import Recorded
+from limbeck.runs import Run, about
+from limbeck.search import Search
+from limbeck.tasks.classification import Classification
+from limbeck.trainer import Trainer
+
+CLASSES = 100
+TASK = Classification()
+
+
+def network(name: str) -> Network:
+    """A network of the zoo on 32 x 32 images."""
+    return Network(build(name, CLASSES), name=name, size=(3, 32, 32), statistics=STATISTICS["cifar100"])
+
+
+def images(count: int) -> Split:
+    """Random images in memory: arithmetic does not care what they show."""
+    return Split.whole(Images(torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8)), torch.randint(CLASSES, (count,)))
+
+
+class Bench:
+    """Makes trainers of one setting and times their steps against each other."""
+
+    def __init__(self, batch: int, precision: str, device: str | None):
+        self.accelerator = engine.start(device)
+        self.settings = TrainingSettings(precision=precision)
+        self.split = images(4 * batch)
+        self.batches = Batches(self.split, batch, train=True, device=self.accelerator.device)
+        self.batch = next(self.batches.epoch(0))
+        self.setting = Setting(TASK, tuple(map(str, range(CLASSES))), self.split.labels, self.batch)
+        self.folder = Path(tempfile.mkdtemp())
+
+    def trainer(self, method: Method, companion: Search | None = None) -> Trainer:
+        """The real loop, ready to step; its rate is tiny so that nothing drifts."""
+        made = Trainer([Stage(method, 1000)], TASK, self.batches, {}, Run(self.folder), self.settings,
+                       optimizer=OptimizerSettings(lr=1e-5), schedule=ScheduleSettings(kind="constant"),
+                       accelerator=self.accelerator, companion=companion, display=Display(quiet=True))
+        made._prepare(0, {}, {})
+        return made
+
+    def search(self, method: Method, **options: object) -> Trainer:
+        """The loop with a search beside it."""
+        method = method.under(Learned(method.process, method.searchable()).to(self.accelerator.device))
+        autocast = engine.autocast(self.settings.precision, self.accelerator.device)[0]
+        return self.trainer(method, Search(method, TASK, self.batches.at, autocast=autocast, **options))
+
+    def time(self, candidates: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+        """Seconds of each candidate, a list over rounds; one round of warm-up is not counted."""
+        seconds: dict[str, list[float]] = {name: [] for name in candidates}
+        for number in range(rounds + 1):
+            for name, step in candidates.items():
+                self.wait()
+                began = time.perf_counter()
+                step()
+                self.wait()
+                if number:
+                    seconds[name].append(time.perf_counter() - began)
+        return seconds
+
+    def wait(self) -> None:
+        """Until the device is idle."""
+        if self.accelerator.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def ratio(seconds: dict[str, list[float]], name: str, *others: str) -> float:
+    """Median over rounds of one candidate's time over the sum of others'."""
+    rounds = zip(seconds[name], *(seconds[other] for other in others), strict=True)
+    return statistics.median(own / sum(rest) for own, *rest in rounds)
+
+
+def distillation(bench: Bench, rounds: int) -> list[tuple[str, float, str]]:
+    """A KD step through the loop, against a bare teacher forward and a bare student step in the same precision."""
+    distilled = bench.trainer(kd(network("resnet8x4"), network("resnet32x4"), bench.setting))
+    alone = bench.trainer(none(network("resnet8x4"), bench.setting))
+    teacher = distilled.method.frozen["teacher"].network
+    student, optimizer = alone.method.student(), alone.optimizer
+
+    def teach() -> None:
+        with torch.no_grad(), distilled.autocast():
+            teacher.module(teacher.normalise(bench.batch.images))
+
+    def learn() -> None:
+        with alone.autocast():
+            loss = TASK.loss(student.module(student.normalise(bench.batch.images)), bench.batch.targets)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    seconds = bench.time({"kd": lambda: distilled._step(bench.batch), "teacher": teach, "student": learn,
+                          "alone": lambda: alone._step(bench.batch)}, rounds)
+    return [("KD step / (bare teacher forward + bare student step)", ratio(seconds, "kd", "teacher", "student"), "<= 1.03"),
+            ("student-alone step / bare student step", ratio(seconds, "alone", "student"), "")]
+
+
+def searching(bench: Bench, rounds: int) -> list[tuple[str, float, str]]:
+    """A search step by every estimator, against a distillation step; WRN-40-2 -> WRN-16-2, 27 pathways."""
+    teacher = network("wrn_40_2")
+
+    def fresh() -> Method:
+        return distpro(network("wrn_16_2"), teacher, bench.setting)
+
+    plain = bench.trainer(fresh())
+    kinds: dict[str, tuple[dict[str, object], str]] = {
+        "exact": ({}, "<= 1.30"), "exact, every 4 steps": ({"every": 4}, "<= 1.10"), "onesided": ({"estimator": "onesided"}, ""),
+        "central": ({"estimator": "central"}, ""), "forward": ({"estimator": "forward"}, ""),
+        "the paper's recipe (central, tentative step first)": ({"estimator": "central", "order": "paper"}, "")}
+    trainers = {name: bench.search(fresh(), **options) for name, (options, _) in kinds.items()}
+
+    def steps(trainer: Trainer, count: int) -> Callable[[], None]:
+        def run() -> None:
+            for _ in range(count):
+                trainer._step(bench.batch)
+        return run
+
+    counts = {name: int(options.get("every", 1)) for name, (options, _) in kinds.items()}
+    seconds = bench.time({"plain": steps(plain, 1), **{n: steps(t, counts[n]) for n, t in trainers.items()}}, rounds)
+    return [(f"search step, {name} / distillation step", ratio(seconds, name, "plain") / counts[name], goal)
+            for name, (_, goal) in kinds.items()]
+
+
+def clipping(bench: Bench, rounds: int) -> list[tuple[str, float, str]]:
+    """A replayed step with some pathways under the threshold, against one with none; the paper drops 60 % on average."""
+    teacher = network("wrn_40_2")
+    trainers = {}
+    for share in (0.0, 0.6):
+        method = distpro(network("wrn_16_2"), teacher, bench.setting)
+        names = method.searchable()
+        raw = torch.ones(1, len(names))
+        raw[0, torch.linspace(0, len(names) - 1, round(share * len(names))).long()] = 0.0
+        recorded = Recorded(names, raw, raw, "biased-softmax", float(len(names)))
+        trainers[share] = bench.trainer(method.under(Replayed(method.process, recorded)))
+    alone = bench.trainer(none(network("wrn_16_2"), bench.setting))
+
+    def teach() -> None:
+        with torch.no_grad(), alone.autocast():
+            teacher.module(teacher.normalise(bench.batch.images))
+
+    seconds = bench.time({"all": lambda: trainers[0.0]._step(bench.batch), "clipped": lambda: trainers[0.6]._step(bench.batch),
+                          "alone": lambda: alone._step(bench.batch), "teacher": teach}, rounds)
+    saved = statistics.median((a - c) / (a - s - t) for a, c, s, t in zip(
+        seconds["all"], seconds["clipped"], seconds["alone"], seconds["teacher"], strict=True))
+    return [("step with 60 % of pathways clipped / with none", ratio(seconds, "clipped", "all"), ""),
+            ("share of the pathways' own time that clipping 60 % of them saves", saved, "paper: 0.60")]
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--device")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    bench = Bench(arguments.batch, arguments.precision, arguments.device)
+    rows = [row for part in (distillation, searching, clipping) for row in part(bench, arguments.rounds)]
+    made = about(batch=arguments.batch, rounds=arguments.rounds, precision=arguments.precision,
+                 threads=torch.get_num_threads(), on=str(bench.accelerator.device))
+    text = "\n".join(["| what | measured | goal |", "|---|---|---|", *(f"| {w} | {v:.3f} | {g} |" for w, v, g in rows)])
+    print(text)
+    if arguments.out:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        name = f"steps-{arguments.precision}-{bench.accelerator.device.type}"
+        (arguments.out / f"{name}.md").write_text(text + "\n")
+        record = {"about": made, "rows": [{"what": w, "measured": v, "goal": g} for w, v, g in rows]}
+        (arguments.out / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
