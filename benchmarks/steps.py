@@ -59,12 +59,12 @@ class Bench:
         self.split = images(4 * batch)
         self.batches = Batches(self.split, batch, train=True, device=self.accelerator.device)
         self.batch = next(self.batches.epoch(0))
-        self.setting = Setting(TASK, tuple(map(str, range(CLASSES))), self.split.labels, self.batch)
+        self.setting = Setting(TASK, tuple(map(str, range(CLASSES))), self.split.labels, self.split.index, self.batch)
         self.folder = Path(tempfile.mkdtemp())
 
     def trainer(self, method: Method, companion: Search | None = None) -> Trainer:
         """The real loop, ready to step; its rate is tiny so that nothing drifts."""
-        made = Trainer([Stage(method, 1000)], TASK, self.batches, {}, Run(self.folder), self.settings,
+        made = Trainer([Stage(method)], TASK, self.batches, {}, Run(self.folder), self.settings,
                        optimizer=OptimizerSettings(lr=1e-5), schedule=ScheduleSettings(kind="constant"),
                        accelerator=self.accelerator, companion=companion, display=Display(quiet=True))
         made._prepare(0, {}, {})

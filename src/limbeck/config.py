@@ -167,6 +167,8 @@ class Job(Settings):
     data: DataSettings
     student: NetworkSettings
     teacher: NetworkSettings | None = None
+    networks: dict[str, list[NetworkSettings]] = Field({}, description="further ones, by the method's name for them: "
+                                                                      "networks.assistants=[resnet32, resnet14]")
     method: MethodSettings = MethodSettings(name="none")
     optimizer: OptimizerSettings = OptimizerSettings()
     optimizers: dict[str, OptimizerSettings] = Field({}, description="of single members, by name, in place of `optimizer`")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from limbeck.errors import Mistake
@@ -26,7 +27,8 @@ def write_whole(path: Path, content: bytes | str) -> None:
     except OSError as error:
         raise unwritable(path, error) from None
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # renamed, or never there
+            beside.unlink()
 
 
 def unwritable(path: Path, error: OSError) -> Mistake:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,12 +14,13 @@ from accelerate import Accelerator
 
 from limbeck import engine, ranks, wiring
 from limbeck.config import Job
-from limbeck.data import Batches, Data, Split, hold_out, open_data
+from limbeck.data import Augmentation, Batches, Data, Split, Views, hold_out, open_data
 from limbeck.errors import Mistake
 from limbeck.evaluation import score
 from limbeck.members import Network
 from limbeck.method import Method, Setting, Stage
 from limbeck.methods import SEARCHED
+from limbeck.process import Learned
 from limbeck.progress import Display, duration
 from limbeck.recorded import Recorded
 from limbeck.runs import Run, about
@@ -82,10 +83,10 @@ def check(verb: Verb, job: Job) -> None:
         except Mistake as mistake:
             wrong.append(str(mistake))
 
-    attempt(lambda: wiring.options(job.method))
+    attempt(lambda: wiring.own_options(job.method))
     attempt(lambda: _check_teacher_given(verb, job))
-    for network in filter(None, (job.student, job.teacher)):
-        attempt(lambda network=network: check_network(network))
+    for network in filter(None, (job.student, job.teacher, *(n for several in job.networks.values() for n in several))):
+        attempt(partial(check_network, network))
     if job.process.file is not None:
         attempt(lambda: Recorded.load(_process_file(job.process.file or "")))
     if verb == "search" and job.training.clip_gradients is not None:
@@ -166,26 +167,53 @@ class Parts:
         return open_network(self.job.teacher, self.data)
 
     @cached_property
-    def method(self) -> Method:
+    def further(self) -> dict[str, list[Network]]:
+        """Networks beside student and teacher: assistants, peers."""
+        return {role: [open_network(one, self.data) for one in several] for role, several in self.job.networks.items()}
+
+    @cached_property
+    def stages(self) -> list[Stage]:
+        """What the method trains, one after the other; most have one stage."""
         sample = next(self.batches("train", train=False).epoch(0))
-        setting = Setting(self.task, self.data.classes, self.splits["train"].labels, sample, self.job.seed)
-        student, teacher = self.student, self.teacher
+        split = self.splits["train"]
+        setting = Setting(self.task, self.data.classes, split.targets, split.index, sample, self.job.seed)
+        student, teacher, further = self.student, self.teacher, self.further
         torch.manual_seed(self.job.seed + 1)
-        method = wiring.build_method(self.job.method, student, teacher, setting)
-        for frozen in method.frozen.values():
+        stages = wiring.build_stages(self.job.method, student, teacher, setting, further)
+        for frozen in (f for stage in stages for f in stage.method.frozen.values()):
             frozen.batch_statistics = self.job.training.teacher_batch_statistics
             frozen.train()
-        return method
+        return stages
 
-    def batches(self, split: str, *, train: bool, size: int | None = None, augment: bool = True) -> Batches:
+    @property
+    def method(self) -> Method:
+        """The method of a job that has one stage.
+
+        Raises:
+            Mistake: If it has several.
+        """
+        if len(self.stages) > 1:
+            raise Mistake(f"a searched process belongs to one stage; method {self.job.method.name} trains "
+                          f"{[stage.name for stage in self.stages]} one after the other. Choose its joint form.")
+        return self.stages[0].method
+
+    def view(self, kind: str) -> Augmentation:
+        """An augmentation that a method asks for beside the images' own."""
+        if kind != "same":
+            raise Mistake(f"there is no kind of view '{kind}'; there is ['same'].")
+        return self.data.augmentation
+
+    def batches(self, split: str, *, train: bool, size: int | None = None, augment: bool = True,
+                views: Sequence[Augmentation] = ()) -> Batches:
         """This rank's batches of a split."""
         world = ranks.world()
         whole = size or self.job.training.batch_size
         if whole % world:
             raise Mistake(f"training.batch_size counts the images of all processes together; {whole} cannot be shared by "
                           f"{world}. Give a multiple of {world}.")
+        own = self.data.augmentation if augment else None
         return Batches(self.splits[split], whole // world, train=train, seed=self.job.seed,
-                       augmentation=self.data.augmentation if augment else None, device=self.accelerator.device,
+                       augmentation=Views((own or Augmentation(), *views)) if views else own, device=self.accelerator.device,
                        rank=ranks.rank(), world=world, workers=self.job.data.workers)
 
     def about(self) -> dict[str, Any]:
@@ -221,26 +249,29 @@ def _train(parts: Parts, run: Run, found: Recorded | None) -> None:
 
 
 def _trainer(parts: Parts, run: Run, found: Recorded | None) -> Trainer:
-    job, method, companion, epochs = parts.job, parts.method, None, parts.job.training.epochs
-    schedule = job.schedule
+    job, stages, companion, schedule, settings = parts.job, parts.stages, None, parts.job.schedule, parts.job.training
     if parts.verb == "search":
-        method, schedule = wiring.under_search(method, job), job.search.schedule
-        epochs = job.search.epochs or max(1.0, round(epochs * _SEARCH_SHARE))
-        companion = _search(parts, method)
+        method, schedule = wiring.under_search(parts.method, job), job.search.schedule
+        epochs = job.search.epochs or max(1.0, round(settings.epochs * _SEARCH_SHARE))
+        settings = settings.model_copy(update={"epochs": epochs})
+        stages, companion = [Stage(method, name="search")], _search(parts, method)
     elif found is not None or job.process.use == "equal":
-        method, note = wiring.under_replay(method, job.process, found, schedule)
+        method, note = wiring.under_replay(parts.method, job.process, found, schedule)
+        stages = [Stage(method, name=parts.verb)]
         if note:
             parts.display.say(note)
     torch.manual_seed((job.seed + 1) * 1000 + ranks.rank())  # dropout differs from rank to rank
-    splits = {name: parts.batches(name, train=False) for name in ("test", "select") if name in parts.splits}
-    return Trainer([Stage(method, epochs, parts.verb)], parts.task, parts.batches("train", train=True), splits, run,
-                   job.training, optimizer=job.optimizer, optimizers=job.optimizers, schedule=schedule,
-                   accelerator=parts.accelerator, companion=companion, display=parts.display)
+    splits: dict[str, Batches] = {
+        name: parts.batches(name, train=False) for name in ("test", "select") if name in parts.splits}
+    views = [parts.view(kind) for kind in stages[0].method.views]
+    return Trainer(stages, parts.task, parts.batches("train", train=True, views=views), splits, run, settings,
+                   optimizer=job.optimizer, optimizers=job.optimizers, schedule=schedule, accelerator=parts.accelerator,
+                   companion=companion, display=parts.display)
 
 
 def _search(parts: Parts, method: Method) -> Search:
     settings, device = parts.job.search, parts.accelerator.device
-    assert isinstance(method.process, wiring.Learned)
+    assert isinstance(method.process, Learned)
     method.process.to(device)
     held_out = parts.batches("held_out", train=True, size=settings.held_out_batch, augment=settings.held_out_augment)
     return Search(method, parts.task, held_out.at, estimator=settings.estimator, order=settings.order, every=settings.every,

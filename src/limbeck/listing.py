@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from limbeck.methods import METHODS, SEARCHED
 
 
@@ -63,6 +65,6 @@ def _depth(tap: str) -> tuple[int, str]:
     return (order.get(tap, int(stage) if stage.isdigit() else 97), tap)
 
 
-def _columns(rows: list[tuple[str, ...]]) -> str:
+def _columns(rows: Sequence[tuple[str, ...]]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     return "\n".join("  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[-1]]) for row in rows)

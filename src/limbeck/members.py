@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,9 +129,9 @@ class Network(Member):
         wanted.pop("logits", None)
         if wanted.keys() == self._reader.shapes.keys() - {"logits"}:
             return
-        addresses = {tap: self._resolve(tap) for tap in wanted}
+        reader = Reader(self.module, {tap: self._resolve(tap) for tap in wanted}, self._dummy())
         self._reader.remove()
-        self._reader = Reader(self.module, addresses, self._dummy())
+        self._reader = reader
 
     def _resolve(self, tap: str) -> str:
         if tap in self.addresses:
@@ -153,11 +154,15 @@ class Network(Member):
 
     def forward(self, seen: Seen) -> Outputs:
         """Every tapped tensor and the logits on this step's images."""
-        return self._reader(self.normalise(seen.batch.images))
+        return self.read(seen.batch.images)
+
+    def read(self, images: Tensor) -> Outputs:
+        """Every tapped tensor and the logits on images in [0, 1], (N, C, H, W)."""
+        return self._reader(self.normalise(images))
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits (N, classes) of images in [0, 1]."""
-        return self._reader(self.normalise(images))["logits"]
+        return self.read(images)["logits"]
 
     def fresh(self, seed: int) -> Network:
         """An untrained network of the same architecture, statistics and size; the global random state stays as it was.
@@ -169,7 +174,7 @@ class Network(Member):
             raise Mistake(f"an untrained copy of {self.name} is needed, and it came as a finished module. "
                           f"Give Network a factory, or name it as a zoo, timm:, torchvision: or py: network.")
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPU's generators too
             module = self.factory()
         return Network(module, name=self.name, size=self.size, statistics=self.statistics, resize=self.resize,
                        factory=self.factory)
@@ -190,31 +195,61 @@ class Frozen(Member):
     """A finished network that only teaches: no gradient, and eval mode whatever `train()` says.
 
     Args:
-        network: The network; its parameters stop requiring gradients.
+        network: The network. An earlier stage may still train it; as a teacher it feels nothing.
         batch_statistics: Normalise by the batch's own statistics in batch norm (as OFD's and ReviewKD's released code
             does by never calling eval); the running statistics stay as they are.
     """
 
     def __init__(self, network: Network, *, batch_statistics: bool = False):
         super().__init__()
-        self.network = network.requires_grad_(False)
+        self.network = network
         self.batch_statistics = batch_statistics
         self.train()
 
     def train(self, mode: bool = True) -> Frozen:
         super().train(False)
-        if self.batch_statistics:
-            for part in self.modules():
-                if isinstance(part, nn.modules.batchnorm._BatchNorm):
-                    part.train()
-                    part.momentum = 0.0
         return self
 
     def forward(self, seen: Seen) -> Outputs:
         if self.network.module.training:  # someone called train() on the inner module
             self.train()
-        with torch.no_grad():
+        with torch.no_grad(), _by_the_batch(self.network) if self.batch_statistics else nullcontext():
             return self.network(seen)
+
+
+@contextmanager
+def _by_the_batch(module: nn.Module) -> Iterator[None]:
+    """Batch norm by the batch's own statistics; the running ones, their count included, stay as they are."""
+    norms = [(m, m.training, m.track_running_stats) for m in module.modules()
+             if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    for norm, *_ in norms:
+        norm.training, norm.track_running_stats = True, False
+    try:
+        yield
+    finally:
+        for norm, training, tracked in norms:
+            norm.training, norm.track_running_stats = training, tracked
+
+
+class Look(Member):
+    """Another look of a network at the same images: through one of the batch's further views.
+
+    The network stays whose it is: its parameters are not this member's.
+
+    Args:
+        network: A member of the same method.
+        view: Which of `batch.views`.
+    """
+
+    network: Network
+
+    def __init__(self, network: Network, view: int = 0):
+        super().__init__()
+        self.__dict__["network"] = network
+        self.view = view
+
+    def forward(self, seen: Seen) -> Outputs:
+        return self.network.read(seen.batch.views[self.view])
 
 
 def lend(module: nn.Module, *inputs: Any, batch_statistics: bool = False) -> Any:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from limbeck.config import OptimizerSettings, ScheduleSettings
 from limbeck.errors import Mistake, nearest
 from limbeck.members import Frozen, Member, Network
 from limbeck.process import Process
@@ -25,7 +26,8 @@ class Setting:
     Attributes:
         task: What supervises and measures.
         classes: Class names, in order.
-        labels: Classes of the training images, (N,), int64; None where unlabelled.
+        labels: Class of each training image by `Batch.index`, (N,), int64; None where unlabelled.
+        rows: Values that `Batch.index` takes in training, (M,); fewer than N where some images are held out.
         sample: A few training images.
         seed: Seeds whatever the method draws itself.
     """
@@ -33,6 +35,7 @@ class Setting:
     task: Task
     classes: tuple[str, ...]
     labels: Tensor | None
+    rows: Tensor
     sample: Batch
     seed: int = 0
 
@@ -62,6 +65,8 @@ class Method(nn.Module):
         frozen: Finished networks that only teach; they stay outside what is trained, wrapped and saved.
         deploy: The member that ships.
         turns: In what order terms are stepped; None is all at once.
+        views: Further augmentations of each image that members look at, by kind: `same` (as the images themselves, drawn
+            anew) or `strong`.
 
     Raises:
         Mistake: If names do not fit together.
@@ -69,17 +74,20 @@ class Method(nn.Module):
 
     def __init__(self, members: Mapping[str, Member], terms: Mapping[str, Term], process: Process, *,
                  frozen: Mapping[str, Network | Frozen] | None = None, deploy: str = "student",
-                 turns: Sequence[Turn] | None = None):
+                 turns: Sequence[Turn] | None = None, views: Sequence[str] = ()):
         super().__init__()
-        self.members, self.terms = nn.ModuleDict(dict(members)), nn.ModuleDict(dict(terms))
+        self.members = nn.ModuleDict(dict(members))  # type: ignore[assignment]
+        self.terms = nn.ModuleDict(dict(terms))  # type: ignore[assignment]
         teachers = {name: n if isinstance(n, Frozen) else Frozen(n) for name, n in (frozen or {}).items()}
         self.__dict__["frozen"] = teachers  # not a submodule: never trained, wrapped, saved with the rest
-        self.process, self.deploy = process, deploy
+        self.process, self.deploy, self.views = process, deploy, tuple(views)
         self.turns = tuple(turns or [Turn(frozenset(terms))])
         self._check()
         for address in self._reads():
             self._tap(address)
 
+    members: Mapping[str, Member]
+    terms: Mapping[str, Term]
     frozen: dict[str, Frozen]
 
     def _check(self) -> None:
@@ -167,13 +175,17 @@ class Stage:
 
     Attributes:
         method: What is trained.
-        epochs: For how long.
+        length: For how long, in lengths of the run: 1 is `training.epochs`.
         name: What records call it.
+        schedule: Of the learning rate in this stage, in place of the run's.
+        optimizers: Of single members in this stage, in place of the run's.
     """
 
     method: Method
-    epochs: float
+    length: float = 1.0
     name: str = "train"
+    schedule: ScheduleSettings | None = None
+    optimizers: Mapping[str, OptimizerSettings] = field(default_factory=dict)
 
 
 @dataclass

@@ -79,6 +79,31 @@ class Scheduled:
         return torch.tensor([self._at(name, clock) for name in self.names])
 
 
+class Blended:
+    """Several methods' processes as one: terms under `method/term`, one `ce` with the largest of their weights.
+
+    Args:
+        parts: Each method's process, by the method's name.
+    """
+
+    def __init__(self, parts: Mapping[str, Process]):
+        self.parts = dict(parts)
+        own = [self._name(method, term) for method, part in self.parts.items() for term in part.names]
+        self.names = tuple(dict.fromkeys(own))
+        self._places = torch.tensor([self.names.index(name) for name in own])
+
+    @staticmethod
+    def _name(method: str, term: str) -> str:
+        return term if term == "ce" else f"{method}/{term}"
+
+    def active(self, clock: Clock) -> frozenset[str]:
+        return frozenset(self._name(m, term) for m, part in self.parts.items() for term in part.active(clock))
+
+    def weights(self, clock: Clock) -> Tensor:
+        own = torch.cat([part.weights(clock) for part in self.parts.values()])
+        return torch.zeros(len(self.names), dtype=own.dtype).scatter_reduce(0, self._places, own, "amax")
+
+
 def biased_softmax(raw: Tensor) -> Tensor:
     """exp(a_i) / (sum_j exp(a_j) + e): a softmax with one more logit, of value 1, that is dropped (DistPro, Eq. 2)."""
     return torch.softmax(torch.cat([raw, raw.new_ones(*raw.shape[:-1], 1)], dim=-1), dim=-1)[..., :-1]
@@ -159,7 +184,7 @@ class Learned:
         return self._active[1]
 
     def weights(self, clock: Clock) -> Tensor:
-        weights = self.base.weights(clock).to(self.raw.device)
+        weights = self.base.weights(clock).to(self.raw.device, copy=True)
         weights[self.positions] *= self.scale * self.normalise(self.raw).to(weights.dtype)
         return weights
 
@@ -234,25 +259,20 @@ class Replayed:
         return computed - {name for name, kept in zip(self.recorded.names, keep.tolist(), strict=True) if not kept}
 
     def weights(self, clock: Clock) -> Tensor:
-        weights = self.base.weights(clock)
+        weights = self.base.weights(clock).clone()
         weights[self._positions] *= self.scale * self.normalised(clock)[self._theirs].to(weights.dtype)
         return weights
 
     def raw(self, clock: Clock) -> Tensor:
         """Interpolated raw weights of the recorded terms, (L,)."""
-        return self._between(self._rows, clock)
+        return self._between(clock, lambda raw: raw)
 
     def normalised(self, clock: Clock) -> Tensor:
         """Weights of the recorded terms after normalising and clipping, (L,)."""
         if self.use == "equal":
             return torch.full((len(self.recorded.names),), 1 / len(self.recorded.names))
-        raw = self.raw(clock)
-        if self.threshold is not None and self.clip == "zero":
-            raw = torch.where(raw > self.threshold, raw, 0.0)
-        if self.threshold is not None and self.clip == "floor":
-            raw = raw.clamp(min=self.threshold)
-        weights = (self._between(self._normalise(self._rows), clock) if self.interpolate == "weights"
-                   else self._normalise(raw))
+        weights = (self._between(clock, self._weighed) if self.interpolate == "weights"
+                   else self._weighed(self.raw(clock)))
         if self.threshold is None or self.clip in ("zero", "floor"):
             return weights
         kept = weights * self._kept(clock)
@@ -262,12 +282,20 @@ class Replayed:
         """Which recorded terms are above the threshold at the first step of the epoch, (L,)."""
         return self.raw(clock.at_epoch_start()) > (self.threshold or 0.0)
 
-    def _between(self, rows: Tensor, clock: Clock) -> Tensor:
+    def _weighed(self, raw: Tensor) -> Tensor:
+        """Normalised weights, the raw ones at or below the threshold first replaced where that is how they are clipped."""
+        if self.threshold is not None and self.clip in ("zero", "floor"):
+            raw = torch.where(raw > self.threshold, raw, 0.0 if self.clip == "zero" else self.threshold)
+        return self._normalise(raw)
+
+    def _between(self, clock: Clock, of: Callable[[Tensor], Tensor]) -> Tensor:
+        """A function of the rows, between the two nearest."""
+        rows = self._rows
         progress = (clock.at_epoch_start() if self.granularity == "epoch" else clock).progress
         place = self._warped(progress) * (len(rows) - 1)
         below = min(math.floor(place), len(rows) - 1)
         part = place - below
-        return (1 - part) * rows[below] + part * rows[min(below + 1, len(rows) - 1)]
+        return (1 - part) * of(rows[below]) + part * of(rows[min(below + 1, len(rows) - 1)])
 
     def _warped(self, progress: float) -> float:
         for (x0, y0), (x1, y1) in pairwise(self.warp or ()):

@@ -40,10 +40,14 @@ def response(optimizer: torch.optim.Optimizer, parameters: dict[str, nn.Paramete
 def check_exact(optimizer: torch.optim.Optimizer) -> None:
     """Refuse optimisers whose step is not differentiated here, with the reason."""
     kind = type(optimizer).__name__
-    if not isinstance(optimizer, torch.optim.SGD | torch.optim.Adam):  # AdamW is an Adam
+    if not isinstance(optimizer, torch.optim.SGD | torch.optim.Adam | torch.optim.AdamW):
         raise Mistake(f"a search differentiates through SGD, Adam or AdamW; the student's optimiser is {kind}. "
                       f"Set optimizer.name to one of these.")
+    decoupled = not isinstance(optimizer, torch.optim.Adam) or isinstance(optimizer, torch.optim.AdamW)
     for group in optimizer.param_groups:
+        if group["weight_decay"] and not decoupled:
+            raise Mistake(f"a search through Adam needs weight decay beside the gradient, as AdamW has it; got Adam with L2 "
+                          f"weight decay {group['weight_decay']}. Use AdamW, or weight decay 0.")
         if group.get("dampening") or group.get("amsgrad") or group.get("maximize"):
             raise Mistake(f"a search needs {kind} without dampening, amsgrad and maximize, for which its slopes would not "
                           f"be exact; got {({k: group.get(k) for k in ('dampening', 'amsgrad', 'maximize')})}. Turn it off.")
@@ -59,11 +63,9 @@ def _adam(optimizer: torch.optim.Optimizer, group: dict, parameter: nn.Parameter
         return 0.0
     steps = float(state["step"])
     correct1, correct2 = 1 - beta1**steps, 1 - beta2**steps
-    decayed = 0.0 if isinstance(optimizer, torch.optim.AdamW) else group["weight_decay"]
-    if decayed:
-        raise Mistake("a search through Adam with L2 weight decay is not exact here; use AdamW, or weight decay 0.")
     root = (state["exp_avg_sq"] / correct2).sqrt()
     denominator = root + group["eps"]
     moment = state["exp_avg"] / correct1
-    through_second = moment * (1 - beta2) * parameter.grad / (correct2 * root.clamp(min=1e-30) * denominator**2)
+    ratio = torch.where(root > 0, parameter.grad / root, 0.0)  # a parameter that has never had a gradient has root 0
+    through_second = (moment / denominator) * (1 - beta2) * ratio / (correct2 * denominator)
     return -group["lr"] * ((1 - beta1) / (correct1 * denominator) - through_second)

@@ -25,7 +25,7 @@ from limbeck.process import Learned
 from limbeck.ranks import mean_over_ranks
 from limbeck.recorded import Recorded
 from limbeck.response import check_exact, response
-from limbeck.seen import Batch
+from limbeck.seen import Batch, random_state, set_random_state
 from limbeck.slopes import ESTIMATORS, Estimator, Passes
 from limbeck.tasks import Task
 from limbeck.terms import full
@@ -107,7 +107,8 @@ class Search:
         """The paper's order: look through a tentative step, put everything back, update the weights."""
         parameters = dict(self.method.named_parameters())
         start = {name: p.detach().clone() for name, p in parameters.items()}
-        memory = {p: {k: _copied(v) for k, v in step.optimizer.state[p].items()}
+        memory: dict[Tensor, dict[str, Any]] = {
+                  p: {k: _copied(v) for k, v in step.optimizer.state[p].items()}
                   for p in parameters.values() if p in step.optimizer.state}
         self._gradients(step, parameters)
         if self.order == "paper":
@@ -180,10 +181,13 @@ class Search:
     def _update(self, step: Step, start: Mapping[str, Tensor], direction: Mapping[str, Tensor]) -> None:
         """Move the raw weights along d(held-out loss) / d(weight); terms that were not computed have slope 0."""
         computed = [name for name in self.process.searched if name in step.losses]
+        device = step.batch.images.device
+        random = random_state(device)
         slopes = ESTIMATORS[self.estimator](self._passes, step, start, direction, computed)
+        set_random_state(random, device)  # replays wind it back; the next step would repeat this one's dropout
         self._tell_silent(name for name in computed if name not in slopes)
-        zero = torch.zeros((), device=step.batch.images.device)
-        own = torch.stack([full(slopes.get(name, zero)).to(zero.device) for name in self.process.searched])
+        zero = torch.zeros((), device=device)
+        own = torch.stack([full(slopes.get(name, zero)).to(device) for name in self.process.searched])
         (slope,) = mean_over_ranks([own])
         assert slope is not None
         self.process.raw.grad = self.process.raw_slope(slope, step.clock).to(self.process.raw.dtype)

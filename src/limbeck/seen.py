@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from limbeck.errors import Mistake, nearest
+
 Outputs = dict[str, Tensor]
 """Tap -> tensor. A network's holds at least `logits`."""
 
@@ -105,8 +107,14 @@ class Seen:
         self._aliased = aliased
 
     def outputs(self, member: str) -> Outputs:
-        """Everything that a member computed in this step."""
+        """Everything that a member computed in this step.
+
+        Raises:
+            Mistake: If there is no such member.
+        """
         if member not in self._outputs:
+            if member not in self._members:
+                raise Mistake(f"'{member}' is read, and there is no such member; {nearest(member, self._members)}")
             device = self.batch.images.device
             if member in self.random:
                 set_random_state(self.random[member], device)
@@ -116,9 +124,17 @@ class Seen:
         return self._outputs[member]
 
     def __getitem__(self, address: str) -> Tensor:
-        """The live tensor at `member.tap`: gradients flow back into the member."""
+        """The live tensor at `member.tap`: gradients flow back into the member.
+
+        Raises:
+            Mistake: If there is no such member, or it computes nothing of this name.
+        """
         member, _, tap = address.partition(".")
-        return self.outputs(member)[tap]
+        outputs = self.outputs(member)
+        if tap not in outputs:
+            raise Mistake(f"'{address}' is read, and '{member}' computes no '{tap}'; {nearest(tap, outputs)}. "
+                          f"A term or member taps a layer by naming it in its `reads`.")
+        return outputs[tap]
 
     def detached(self, address: str) -> Tensor:
         """The tensor at `member.tap`, cut from the graph."""

@@ -84,24 +84,31 @@ def exact(passes: Passes, step: Step, start: Mapping[str, Tensor], direction: Ma
     Returns:
         Term -> <g_i, d>; terms that d does not reach are absent.
     """
-    assert step.seen is not None and step.weights is not None
+    assert step.seen is not None
+    assert step.weights is not None
     aliases = {name: step.seen.aliases.get(name, {}) for name in terms}
-    tangents = _tangents(passes, step, start, direction, sorted({a for own in aliases.values() for a in own}))
+    tangents = _tangents(passes, step, start, direction, _in_order(step.seen, aliases.values()))
     weights = dict(zip(step.method.process.names, step.weights, strict=True))
     slopes = {}
     for name, own in aliases.items():
         reached = {a: x.grad for a, x in own.items() if a in tangents and x.grad is not None}
         if reached:
-            slopes[name] = _inner(reached, tangents) / weights[name]
+            slopes[name] = _inner(reached, tangents) / torch.where(weights[name] == 0, 1, weights[name])
     if not getattr(step.method.process, "can_vanish", True):
         return slopes
     for name in [n for n in slopes if weights[n] == 0]:  # 0 left nothing at its aliases: a backward of its own
-        again = passes.again(step, aliased=True)
-        losses, _ = passes.run(again, start, frozenset({name}))
+        again, parameters = passes.again(step, aliased=True), {n: p.detach().requires_grad_() for n, p in start.items()}
+        losses, _ = passes.run(again, parameters, frozenset({name}))
         own = {a: x for a, x in again.aliases[name].items() if a in tangents}
         gradients = torch.autograd.grad(losses[name], list(own.values()))
         slopes[name] = _inner(dict(zip(own, gradients, strict=True)), tangents)
     return slopes
+
+
+def _in_order(seen: Seen, aliases: Iterable[Iterable[str]]) -> list[str]:
+    """The addresses, by when their members began: one that runs inside another takes its place among its random numbers."""
+    members = list(seen.random)
+    return sorted({a for own in aliases for a in own}, key=lambda a: (members.index(a.partition(".")[0]), a))
 
 
 def _inner(gradients: Mapping[str, Tensor], tangents: Outputs) -> Tensor:

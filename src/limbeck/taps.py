@@ -96,12 +96,17 @@ class Reader:
         self._captures: list[_Capture] = []
         self._handles: list[RemovableHandle] = []
         modules = dict(module.named_modules())
-        for tap, text in taps.items():
-            address = Address.parse(text)
-            if address.path not in modules:
-                raise Mistake(f"{type(module).__name__} has no layer '{address.path}'; {nearest(address.path, modules)}")
-            self._hook(modules[address.path], _Capture(self._store, tap, address))
-        self.shapes = self._try(dummy, taps)
+        try:
+            for tap, text in taps.items():
+                address = Address.parse(text)
+                if address.path not in modules:
+                    raise Mistake(f"{type(module).__name__} has no layer '{address.path}'; "
+                                  f"{nearest(address.path, modules)}")
+                self._hook(modules[address.path], _Capture(self._store, tap, address))
+            self.shapes = self._try(dummy, taps)
+        except BaseException:
+            self.remove()
+            raise
 
     def _hook(self, module: nn.Module, capture: _Capture) -> None:
         register = (module.register_forward_pre_hook(capture.on_input) if capture.address.side == "in"
@@ -110,19 +115,18 @@ class Reader:
         self._handles.append(register)
 
     def _try(self, dummy: Tensor, taps: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
-        try:
-            with still(self.module):
-                outputs = self(dummy, versions := {})
-        except Mistake:
-            self.remove()
-            raise
+        versions: dict[str, int] = {}
+        with still(self.module):
+            outputs = self(dummy, versions)
+        dropout = any(isinstance(m, nn.modules.dropout._DropoutNd) and m.inplace for m in self.module.modules())
         for capture in self._captures:
             if capture.tap not in outputs:
-                self.remove()
                 raise Mistake(
-                    f"layer '{taps[capture.tap]}' of {type(self.module).__name__} ran {capture.calls} time(s) in a forward "
-                    f"pass and gave no tensor at call {capture.address.call}; name a layer that runs in every pass.")
-            capture.overwritten = outputs[capture.tap]._version != versions[capture.tap]
+                    f"layer '{taps[capture.tap]}' of {type(self.module).__name__} ran {capture.calls} time(s) in a "
+                    f"forward pass and gave no tensor at call {capture.address.call}; name a layer that runs in every "
+                    f"pass.")
+            # dropout in place overwrites in training alone, which the trial does not see
+            capture.overwritten = dropout or outputs[capture.tap]._version != versions[capture.tap]
         return {tap: tuple(x.shape[1:]) for tap, x in outputs.items()}
 
     def __call__(self, x: Tensor, versions: dict[str, int] | None = None) -> Outputs:
@@ -139,12 +143,13 @@ class Reader:
         for capture in self._captures:
             capture.calls = 0
             capture.store = self._store if versions is None else _Versioned(self._store, versions)
-        logits = first_tensor(self.module(x))
-        if logits is None:
-            raise Mistake(f"{type(self.module).__name__} must return a tensor of logits; it returned none.")
-        outputs = {**self._store, "logits": logits}
-        self._store.clear()
-        return outputs
+        try:
+            logits = first_tensor(self.module(x))
+            if logits is None:
+                raise Mistake(f"{type(self.module).__name__} must return a tensor of logits; it returned none.")
+            return {**self._store, "logits": logits}
+        finally:
+            self._store.clear()
 
     def remove(self) -> None:
         """Take the hooks off the module."""

@@ -94,13 +94,15 @@ class Trainer:
 
     def _prepare(self, number: int, shared: Mapping[str, Any], own: Mapping[str, Any]) -> None:
         self.stage, stage = number, self.stages[number]
+        for earlier, state in zip(self.stages, shared.get("earlier", ()), strict=False):
+            earlier.method.load_state_dict(state)
         layout = torch.channels_last if self.settings.channels_last else torch.preserve_format
         self.method = stage.method.to(self.accelerator.device, memory_format=layout)
         self.method.train()
-        self.optimizer = build_optimizer(self.method, self.optimizer_settings, self.optimizers)
+        self.optimizer = build_optimizer(self.method, self.optimizer_settings, {**self.optimizers, **stage.optimizers})
         self.frozen = {name: teacher.network.fingerprint() for name, teacher in self.method.frozen.items()}
         per_epoch = len(self.batches)
-        self.clock = Clock(0, max(1, round(stage.epochs * per_epoch)), per_epoch)
+        self.clock = Clock(0, max(1, round(stage.length * self.settings.epochs * per_epoch)), per_epoch)
         self.wrapped: nn.Module = wrap(self.method, self.clock, self.accelerator)
         if shared:
             self._restore(shared, own)
@@ -140,7 +142,7 @@ class Trainer:
     # --- one step
 
     def _step(self, batch: Batch) -> None:
-        set_rate(self.optimizer, self.schedule, self.clock)
+        set_rate(self.optimizer, self.stages[self.stage].schedule or self.schedule, self.clock)
         step = Step(self.method, batch, self.clock, self.optimizer, precise=self.precise)
         if self.companion is not None:
             self.companion.before(step)
@@ -201,7 +203,7 @@ class Trainer:
             shown |= self._score(stage, done)
         self.averages.reset()
         self.save()
-        self.display.epoch(stage.name, done, stage.epochs, clock.step, clock.steps, shown)
+        self.display.epoch(stage.name, done, clock.epochs, clock.step, clock.steps, shown)
 
     def _score(self, stage: Stage, done: float) -> dict[str, float]:
         ranks.average_running_statistics(self.method)
@@ -241,6 +243,7 @@ class Trainer:
         """Write a checkpoint."""
         shared = {
             "stage": self.stage, "step": self.clock.step, "method": self.method.state_dict(), "frozen": self.frozen,
+            "earlier": [stage.method.state_dict() for stage in self.stages[:self.stage]],
             "optimizer": self.optimizer.state_dict(), "best": self.best, "averages": self.averages.state_dict(),
             "companion": self.companion.state_dict() if self.companion is not None else None, "records": self._records}
         checkpoints.save(self.run.checkpoint, shared, checkpoints.own_state(self.method, self.accelerator.device))

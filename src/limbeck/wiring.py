@@ -5,23 +5,25 @@ from __future__ import annotations
 import importlib
 import inspect
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, create_model
 
 from limbeck.config import Job, MethodSettings, ProcessSettings, ScheduleSettings, validated
 from limbeck.errors import Mistake, nearest
-from limbeck.members import Network
-from limbeck.method import Method, Setting
+from limbeck.members import Frozen, Member, Network
+from limbeck.method import Method, Setting, Stage
 from limbeck.methods import METHODS
-from limbeck.process import Learned, Replayed
+from limbeck.process import Blended, Learned, Replayed
 from limbeck.recorded import Recorded
+from limbeck.terms import Term
 
-_GIVEN = ("student", "teacher", "setting")
+_ROLES = ("student", "teacher", "setting")
+_SEPARATOR = "+"
 
 
-def function(name: str) -> Callable[..., Method]:
+def function(name: str) -> Callable[..., Method | list[Stage]]:
     """The function that builds a method.
 
     Raises:
@@ -30,39 +32,127 @@ def function(name: str) -> Callable[..., Method]:
     if name not in METHODS:
         raise Mistake(f"there is no method '{name}'; {nearest(name, METHODS)}")
     file = METHODS[name].partition(":")[0]
-    found: Callable[..., Method] = getattr(importlib.import_module(f"limbeck.methods.{file}"), name)
+    found: Callable[..., Method | list[Stage]] = getattr(importlib.import_module(f"limbeck.methods.{file}"), name)
     return found
 
 
+def parts_of(name: str) -> list[str]:
+    """The methods in `kd+at`."""
+    return name.split(_SEPARATOR)
+
+
 def needs_teacher(name: str) -> bool:
-    """Whether a method asks for a teacher."""
-    return "teacher" in inspect.signature(function(name)).parameters
+    """Whether a method, or any part of a blend, asks for a teacher."""
+    return any("teacher" in inspect.signature(function(part)).parameters for part in parts_of(name))
 
 
-def options(settings: MethodSettings) -> dict[str, Any]:
+def networks_of(name: str) -> dict[str, bool]:
+    """Further networks that a method takes, by its name for them, and whether it can do without."""
+    build = function(name)
+    hints = typing.get_type_hints(build)
+    return {role: parameter.default is not inspect.Parameter.empty
+            for role, parameter in inspect.signature(build).parameters.items()
+            if role not in _ROLES and hints[role] in (Network, Sequence[Network])}
+
+
+def options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """A method's options, checked and converted by its function's annotations.
 
     Raises:
         Mistake: With all that is wrong at once.
     """
-    build = function(settings.name)
-    hints = typing.get_type_hints(build)
+    build = function(name)
+    hints, networks = typing.get_type_hints(build), networks_of(name)
     fields: dict[str, Any] = {
-        name: (hints[name], parameter.default)
-        for name, parameter in inspect.signature(build).parameters.items() if name not in _GIVEN}
-    model: type[BaseModel] = create_model(f"method.{settings.name}", __config__=ConfigDict(extra="forbid"), **fields)
+        key: (hints[key], parameter.default)
+        for key, parameter in inspect.signature(build).parameters.items() if key not in _ROLES and key not in networks}
+    model: type[BaseModel] = create_model(f"method.{name}", __config__=ConfigDict(extra="forbid"), **fields)
     try:
-        chosen = validated(model, settings.options)
+        chosen = validated(model, given)
     except Mistake as mistake:
-        raise Mistake(str(mistake).replace("the settings do", f"the options of method {settings.name} do", 1)) from None
-    return {name: getattr(chosen, name) for name in settings.options}
+        raise Mistake(str(mistake).replace("the settings do", f"the options of method {name} do", 1)) from None
+    return {key: getattr(chosen, key) for key in given}
 
 
-def build_method(settings: MethodSettings, student: Network, teacher: Network | None, setting: Setting) -> Method:
-    """The method on these networks."""
+def own_options(settings: MethodSettings) -> dict[str, dict[str, Any]]:
+    """Each method's checked options: `method.temperature` of a method alone, `method.kd.temperature` in a blend.
+
+    Raises:
+        Mistake: For an unknown method or option.
+    """
+    names = parts_of(settings.name)
+    if len(names) == 1:
+        return {names[0]: options(names[0], settings.options)}
+    for name in names:
+        function(name)
+    stray = [key for key in settings.options if key not in names]
+    if stray:
+        raise Mistake(f"options of a blend belong to one of its methods; got method.{stray[0]}. Write for example "
+                      f"method.{names[0]}.{stray[0]}; the methods are {names}.")
+    return {name: options(name, settings.options.get(name, {})) for name in names}
+
+
+def build_stages(settings: MethodSettings, student: Network, teacher: Network | None, setting: Setting,
+                 further: Mapping[str, Sequence[Network]] | None = None) -> list[Stage]:
+    """What the method trains, one stage after the other; a method that gives no stages is one stage.
+
+    Args:
+        settings: Its name and options.
+        student: The network that learns.
+        teacher: The network that teaches, where the method asks for one.
+        setting: The job.
+        further: Networks beside these two, by the method's name for them.
+
+    Raises:
+        Mistake: If a network is missing or one too many, or methods do not blend.
+    """
+    built = {name: _built(name, chosen, student, teacher, setting, further or {})
+             for name, chosen in own_options(settings).items()}
+    if len(built) == 1:
+        (one,) = built.values()
+        return one if isinstance(one, list) else [Stage(one)]
+    staged = [name for name, one in built.items() if isinstance(one, list)]
+    if staged:
+        raise Mistake(f"a blend has one stage; {staged[0]} trains several one after the other. Choose its joint form.")
+    return [Stage(blend({name: one for name, one in built.items() if isinstance(one, Method)}))]
+
+
+def _built(name: str, chosen: Mapping[str, Any], student: Network, teacher: Network | None, setting: Setting,
+           further: Mapping[str, Sequence[Network]]) -> Method | list[Stage]:
     given: dict[str, Any] = {"student": student, "teacher": teacher, "setting": setting}
-    asked = inspect.signature(function(settings.name)).parameters
-    return function(settings.name)(**{k: v for k, v in given.items() if k in asked}, **options(settings))
+    asked, hints = inspect.signature(function(name)).parameters, typing.get_type_hints(function(name))
+    for role, optional in networks_of(name).items():
+        networks = further.get(role, ())
+        if not networks and not optional:
+            raise Mistake(f"method {name} needs networks.{role}; none was given. Give for example "
+                          f"--set networks.{role}=[resnet20].")
+        if networks:
+            given[role] = networks[0] if hints[role] is Network else list(networks)
+    return function(name)(**{k: v for k, v in given.items() if k in asked}, **chosen)
+
+
+def blend(methods: Mapping[str, Method]) -> Method:
+    """The terms of several methods as one: `kd/kl`, `at/stage1`, with each method's own weights.
+
+    There is one supervised loss, `ce`, with the largest of their weights for it.
+
+    Raises:
+        Mistake: If two methods have different members of one name, or other turns or deployments.
+    """
+    members: dict[str, Member] = {}
+    frozen: dict[str, Frozen] = {}
+    terms: dict[str, Term] = {}
+    for name, method in methods.items():
+        if len(method.turns) > 1 or method.deploy != "student":
+            raise Mistake(f"{name} does not blend: it takes several turns in a step, or keeps another member than the "
+                          f"student. Use it alone.")
+        for key, member in method.members.items():
+            if members.setdefault(key, member) is not member:
+                raise Mistake(f"{name} does not blend with the methods before it: both have a member '{key}'. Use one.")
+        frozen |= method.frozen
+        terms |= {key if key == "ce" else f"{name}/{key}": term for key, term in method.terms.items()}
+    return Method(members, terms, Blended({name: method.process for name, method in methods.items()}), frozen=frozen,
+                  views=[view for method in methods.values() for view in method.views])
 
 
 def under_search(method: Method, job: Job) -> Method:

@@ -26,7 +26,7 @@ from limbeck.search import Search
 from limbeck.seen import Batch
 from limbeck.tasks.classification import Classification
 from limbeck.trainer import Trainer
-from limbeck.wiring import build_method, needs_teacher
+from limbeck.wiring import build_stages, needs_teacher
 
 CLASSES = 4
 SIZE = (3, 16, 16)
@@ -105,11 +105,11 @@ def batch(count: int = 8, *, seed: int = 0) -> Batch:
 def built(row: Row, **options: Any) -> Method:
     """The row's method on tiny networks, in train mode; options are the student's."""
     teacher = tiny(12, seed=1) if needs_teacher(row.method) else None
-    setting = Setting(Classification(), tuple("abcd"), batch(32).targets, batch(2))
+    setting = Setting(Classification(), tuple("abcd"), batch(32).targets, torch.arange(32), batch(2))
     with torch.random.fork_rng():
         torch.manual_seed(2)
-        method = build_method(MethodSettings(name=row.method, **row.options), tiny(**options), teacher, setting)
-    return method.train()
+        stages = build_stages(MethodSettings(name=row.method, **row.options), tiny(**options), teacher, setting)
+    return stages[0].method.train()
 
 
 def split(count: int) -> Split:
@@ -134,6 +134,6 @@ def trainer(method: Method, folder: Path, *, epochs: float = 2, images: int = 30
                       world=world, seed=3)
     scored = Batches(split(20), 16, train=False, rank=ranks.rank(), world=world)
     torch.manual_seed(11)
-    return kind([Stage(method, epochs)], Classification(), batches, {"test": scored}, Run(folder),
-                TrainingSettings(), optimizer=OptimizerSettings(lr=0.02), schedule=ScheduleSettings(kind="cosine"),
+    return kind([Stage(method)], Classification(), batches, {"test": scored}, Run(folder),
+                TrainingSettings(epochs=epochs), optimizer=OptimizerSettings(lr=0.02), schedule=ScheduleSettings(kind="cosine"),
                 accelerator=engine.start("cpu"), companion=companion, display=Display(quiet=True))

@@ -34,9 +34,14 @@ class Augmentation:
     padding: int = 0
     padding_mode: Padding = "zeros"
 
+    @property
+    def columns(self) -> int:
+        """How many random numbers an image takes."""
+        return COLUMNS[self.kind]
+
     def draw(self, images: int, generator: torch.Generator) -> Tensor:
         """Uniform numbers for so many images, float32 (N, K); K depends on the kind alone."""
-        return torch.rand(images, COLUMNS[self.kind], generator=generator)
+        return torch.rand(images, self.columns, generator=generator)
 
     def __call__(self, pixels: Tensor, draws: Tensor) -> Tensor:
         """Changed images.
@@ -56,6 +61,27 @@ class Augmentation:
         offsets = (draws[:, :2] * (2 * self.padding + 1)).long()
         flip = draws[:, -1] < 0.5 if self.kind == "crop-flip" else None
         return unit(crop(pixels, offsets, flip, padding=self.padding, mode=self.padding_mode))
+
+
+@dataclass(frozen=True)
+class Views:
+    """Several augmentations of the same images, each with random numbers of its own.
+
+    Attributes:
+        parts: The augmentations; the first makes `Batch.images`, the others `Batch.views`.
+    """
+
+    parts: tuple[Augmentation, ...]
+    kind: str = "views"
+
+    def draw(self, images: int, generator: torch.Generator) -> Tensor:
+        """The parts' numbers side by side, (N, sum of K). The first part's are those that it draws alone."""
+        return torch.cat([part.draw(images, generator) for part in self.parts], dim=1)
+
+    def __call__(self, pixels: Tensor, draws: Tensor) -> Tensor:
+        """All views, float32 (N, V, 3, H, W) in [0, 1]."""
+        own = draws.split([part.columns for part in self.parts], dim=1)
+        return torch.stack([part(pixels, numbers) for part, numbers in zip(self.parts, own, strict=True)], dim=1)
 
 
 def unit(pixels: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from limbeck.data.augment import Augmentation
+from limbeck.data.augment import Augmentation, Views
 from limbeck.data.chance import generator
 from limbeck.data.images import Split
 from limbeck.errors import Mistake
@@ -31,7 +31,7 @@ class Batches:
         split: The images.
         batch_size: Images of this rank in a step.
         train: Shuffle and augment; or else evaluate.
-        augmentation: How training images are changed.
+        augmentation: How training images are changed; `Views` gives each batch further views.
         seed: Of order and augmentation.
         device: Where batches are wanted.
         rank: Which rank this is.
@@ -42,7 +42,7 @@ class Batches:
         Mistake: If the batch size is not positive, or a rank would have nothing to train on.
     """
 
-    def __init__(self, split: Split, batch_size: int, *, train: bool, augmentation: Augmentation | None = None,
+    def __init__(self, split: Split, batch_size: int, *, train: bool, augmentation: Augmentation | Views | None = None,
                  seed: int = 0, device: torch.device | str = "cpu", rank: int = 0, world: int = 1, workers: int = 2):
         if batch_size < 1:
             raise Mistake(f"a batch needs an image at least; got a batch size of {batch_size}. Set it to 1 or more")
@@ -108,4 +108,5 @@ class Batches:
             return  # an epoch that had ended; an empty tensor would be split into one empty batch
         store, workers = self.split.store, self.workers if workers is None else workers
         for images, index in store.batches(rows, draws, self.batch_size, self.augmentation, self.device, workers):
-            yield Batch(images, None if self._targets is None else self._targets[index], index)
+            images, *views = images.unbind(1) if images.ndim == 5 else (images,)
+            yield Batch(images, None if self._targets is None else self._targets[index], index, tuple(views))

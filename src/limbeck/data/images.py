@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.data.augment import Augmentation
+from limbeck.data.augment import Augmentation, Views
 from limbeck.data.chance import generator
 from limbeck.errors import Mistake
 
@@ -25,7 +25,7 @@ class Store(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batches(self, rows: Tensor, draws: Tensor, batch_size: int, augmentation: Augmentation,
+    def batches(self, rows: Tensor, draws: Tensor, batch_size: int, augmentation: Augmentation | Views,
                 device: torch.device, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Images, float32 in [0, 1], and their rows, both on the device, in the order given.
 
@@ -59,7 +59,7 @@ class Images:
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def batches(self, rows: Tensor, draws: Tensor, batch_size: int, augmentation: Augmentation,
+    def batches(self, rows: Tensor, draws: Tensor, batch_size: int, augmentation: Augmentation | Views,
                 device: torch.device, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
         pixels = self._on(device)
         rows, draws = rows.to(pixels.device), draws.to(device)

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from limbeck.data.augment import Augmentation, resized_boxes
+from limbeck.data.augment import Augmentation, Views, resized_boxes
 from limbeck.data.decode import THREADS, Encoded, Unreadable, middle, open_rgb, pixels, squared
 
 MARGIN = 224 / 256  # the middle that is looked at in evaluation, where training looked at resized crops
@@ -45,7 +45,7 @@ class Streamed:
     def __len__(self) -> int:
         return len(self.encoded)
 
-    def batches(self, rows: Tensor, draws: Tensor, batch_size: int, augmentation: Augmentation,
+    def batches(self, rows: Tensor, draws: Tensor, batch_size: int, augmentation: Augmentation | Views,
                 device: torch.device, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
         """As `Store.batches`: resized crops are cut where pictures are decoded, other crops from whole batches.
 

@@ -30,12 +30,13 @@ class Fusion(nn.Module):
     def __init__(self, student: Shape, teacher: Shape, middle: int, *, deepest: bool):
         super().__init__()
         (channels, *size), (wide, height, width) = map_shape(student), map_shape(teacher)
-        self.narrow = nn.Sequential(nn.Conv2d(channels, middle, 1, bias=False), nn.BatchNorm2d(middle))
-        self.widen = nn.Sequential(nn.Conv2d(middle, wide, 3, padding=1, bias=False), nn.BatchNorm2d(wide))
+        narrow, widen = nn.Conv2d(channels, middle, 1, bias=False), nn.Conv2d(middle, wide, 3, padding=1, bias=False)
+        nn.init.kaiming_uniform_(narrow.weight, a=1)
+        nn.init.kaiming_uniform_(widen.weight, a=1)
+        self.narrow = nn.Sequential(narrow, nn.BatchNorm2d(middle))
+        self.widen = nn.Sequential(widen, nn.BatchNorm2d(wide))
         self.attention = None if deepest else nn.Conv2d(2 * middle, 2, 1)
         self.to_own, self.to_teacher = Resize((size[0], size[1])), Resize((height, width))
-        nn.init.kaiming_uniform_(self.narrow[0].weight, a=1)
-        nn.init.kaiming_uniform_(self.widen[0].weight, a=1)
 
     def forward(self, x: Tensor, deeper: Tensor | None) -> tuple[Tensor, Tensor]:
         """The level as the teacher would have it, and what is handed on to the next shallower one."""

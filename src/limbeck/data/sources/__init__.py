@@ -9,6 +9,7 @@ from limbeck.data.sources.cifar import open_cifar
 from limbeck.data.sources.digits import open_digits
 from limbeck.data.sources.folder import open_folder
 from limbeck.data.sources.hub import open_hub
+from limbeck.data.sources.packed import open_packed
 from limbeck.data.sources.source import Part, Source
 from limbeck.errors import Mistake, nearest
 
@@ -20,6 +21,7 @@ SOURCES = {
     "hf:NAME": "an image data set of the Hugging Face hub, or a local folder of parquet files",
     "cifar10:FOLDER": "CIFAR-10 as published for Python",
     "cifar100:FOLDER": "CIFAR-100 as published for Python",
+    "packed:FOLDER": "images of one size in a few files, as benchmarks/pack.py writes them",
 }
 """What `source` may be, and what each is."""
 
@@ -37,6 +39,8 @@ def open_source(settings: DataSettings) -> Source:
         return open_hub(place, settings)
     if kind in ("cifar10", "cifar100") and place:
         return open_cifar(kind, place)
+    if kind == "packed" and place:
+        return open_packed(place)
     folder = Path(settings.source).expanduser()
     if folder.is_dir():
         parquet = any(folder.glob("*.parquet")) or any(folder.glob("data/*.parquet"))
