@@ -56,6 +56,29 @@ class TinyNet(nn.Module):
         return self.fc(self.dropout(x.mean((2, 3))))
 
 
+class TinyViT(nn.Module):
+    """Four blocks over 4 x 4 patches and a class token."""
+
+    def __init__(self, width: int = 8, num_classes: int = CLASSES, *, dropout: float = 0.0):
+        super().__init__()
+        self.embed = nn.Conv2d(3, width, 4, 4)
+        self.token = nn.Parameter(0.02 * torch.randn(1, 1, width))
+        self.place = nn.Parameter(0.02 * torch.randn(1, 17, width))
+        self.blocks = nn.ModuleList(
+            nn.TransformerEncoderLayer(width, 2, 2 * width, dropout, batch_first=True, norm_first=True) for _ in range(4))
+        self.norm, self.fc = nn.LayerNorm(width), nn.Linear(width, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = self.embed(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(len(x), -1, -1), patches], dim=1) + self.place
+        for block in self.blocks:
+            x = block(x)
+        return self.fc(self.norm(x)[:, 0])
+
+
+NETS: dict[str, Callable[..., nn.Module]] = {"cnn": TinyNet, "vit": TinyViT}
+
+
 @dataclass(frozen=True)
 class Row:
     """A method under test.
@@ -63,22 +86,34 @@ class Row:
     Attributes:
         method: Its name.
         options: Its options, in place of the defaults.
-        pulls: Term prefix -> members that it may send gradients to; every term must match a prefix.
+        pulls: Term prefix -> members that it sends gradients to; every term must match a prefix.
+        stage: Which of its stages, for a method that trains several.
+        networks: Kinds of student and teacher, of `NETS`.
+        further: Networks beside these, by the method's name for them; widths of tiny CNNs.
+        lr: Rate with which its loss is to fall.
     """
 
     method: str
     options: dict[str, Any] = field(default_factory=dict)
     pulls: dict[str, frozenset[str]] = field(default_factory=dict)
+    stage: int = 0
+    networks: tuple[str, str] = ("cnn", "cnn")
+    further: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    lr: float = 0.02
 
     @property
     def label(self) -> str:
-        return "-".join([self.method, *(f"{k}={v}" for k, v in self.options.items())])
+        more = [f"{k}={v}" for k, v in self.options.items()] + [f"stage{self.stage}"] * bool(self.stage)
+        return "-".join([self.method, *more, *(["to".join(reversed(self.networks))] if "vit" in self.networks else [])])
 
 
 STUDENT = frozenset({"student"})
 ROWS = [
     Row("none", pulls={"ce": STUDENT}),
     Row("kd", pulls={"ce": STUDENT, "kl": STUDENT}),
+    Row("at", pulls={"ce": STUDENT, "stage": STUDENT}),
+    Row("at", {"mode": "paper"}, {"ce": STUDENT, "stage": STUDENT}, networks=("cnn", "vit")),
+    Row("kd+at", pulls={"ce": STUDENT, "kd/": STUDENT, "at/": STUDENT}),
     Row("reviewkd", {"warm_up": 0}, {"ce": STUDENT, "level": frozenset({"student", "review"})}),
     Row("distpro", pulls={"ce": STUDENT, "t": STUDENT}),
     Row("distpro", {"space": "official10", "kl": 1.0}, {"ce": STUDENT, "t": STUDENT, "kl": STUDENT}),
@@ -86,13 +121,13 @@ ROWS = [
 ]
 
 
-def tiny(width: int = 8, *, seed: int = 0, **options: Any) -> Network:
+def tiny(width: int = 8, *, seed: int = 0, kind: str = "cnn", **options: Any) -> Network:
     """An untrained tiny network, the same for the same seed."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        module = TinyNet(width, **options)
+        module = NETS[kind](width, **options)
     return Network(module, name=f"tiny{width}", size=SIZE, statistics=Statistics((0.5,) * 3, (0.25,) * 3),
-                   factory=lambda: TinyNet(width, **options))
+                   factory=lambda: NETS[kind](width, **options))
 
 
 def batch(count: int = 8, *, seed: int = 0) -> Batch:
@@ -104,12 +139,19 @@ def batch(count: int = 8, *, seed: int = 0) -> Batch:
 
 def built(row: Row, **options: Any) -> Method:
     """The row's method on tiny networks, in train mode; options are the student's."""
-    teacher = tiny(12, seed=1) if needs_teacher(row.method) else None
-    setting = Setting(Classification(), tuple("abcd"), batch(32).targets, torch.arange(32), batch(2))
+    return stages(row, **options)[row.stage].method.train()
+
+
+def stages(row: Row, **options: Any) -> list[Stage]:
+    """All stages of the row's method."""
+    own, other = row.networks
+    teacher = tiny(12, seed=1, kind=other) if needs_teacher(row.method) else None
+    setting = Setting(Classification(), tuple("abcd"), split(40).targets, torch.arange(40), batch(2))
+    further = {role: [tiny(width, seed=7 + width) for width in widths] for role, widths in row.further.items()}
     with torch.random.fork_rng():
         torch.manual_seed(2)
-        stages = build_stages(MethodSettings(name=row.method, **row.options), tiny(**options), teacher, setting)
-    return stages[0].method.train()
+        return build_stages(MethodSettings(name=row.method, **row.options), tiny(kind=own, **options), teacher, setting,
+                            further)
 
 
 def split(count: int) -> Split:

@@ -3,6 +3,7 @@
 METHODS: dict[str, str] = {
     "none": "none: the student alone, on the labels",
     "kd": "kd: soft targets (Hinton et al., 2015)",
+    "at": "at: attention maps of every stage (Zagoruyko and Komodakis, ICLR 2017)",
     "reviewkd": "reviewkd: knowledge review, attention fusion of levels (Chen et al., CVPR 2021)",
     "distpro": "distpro: many pathways under a searched process (Deng et al., ECCV 2022)",
 }

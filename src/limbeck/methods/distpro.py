@@ -56,7 +56,7 @@ def distpro(student: Network, teacher: Network, setting: Setting, *,
     """CE + sum_i w_i HCL(transform_i(student tap), teacher tap): every pathway equally weighted until a process says more.
 
     A pathway is named `t3>s2/complex`: teacher stage 3 to student stage 2 through `complex`; a stem is 0, other taps keep
-    their name. By these names a process found on one pair of networks replays on another.
+    their name, dashes in place of dots. By these names a process found on one pair of networks replays on another.
 
     Args:
         student: Learns.
@@ -109,4 +109,4 @@ def _before(network: Network, tap: str) -> str:
 
 
 def _short(tap: str) -> str:
-    return "0" if tap == "stem" else tap.removeprefix("stage")
+    return "0" if tap == "stem" else tap.removeprefix("stage").replace(".", "-")  # a term's name has no dots
