@@ -62,6 +62,11 @@ class Row:
         return self.counted[0].finished
 
     @property
+    def search(self) -> bool:
+        """Whether these are searches, whose students are by-products."""
+        return self.outcomes[0].verb == "search"
+
+    @property
     def teacher(self) -> str | None:
         return self.outcomes[0].teacher
 
@@ -109,9 +114,8 @@ class Row:
     @property
     def paper(self) -> tuple[float, float | None] | None:
         """What the recipe's paper reports, and its deviation; of a search it reports nothing."""
-        outcome = self.outcomes[0]
-        recipe = outcome.job.recipe
-        return None if recipe.paper is None or outcome.verb == "search" else (recipe.paper, recipe.deviation)
+        recipe = self.outcomes[0].job.recipe
+        return None if recipe.paper is None or self.search else (recipe.paper, recipe.deviation)
 
 
 def rows(folders: Iterable[Path]) -> list[Row]:

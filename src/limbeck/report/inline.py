@@ -8,6 +8,7 @@ from html import escape
 from itertools import count
 
 import matplotlib
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from limbeck.report.look import INK, LINE, MUTED, PAPER
@@ -25,12 +26,14 @@ def inline(figure: Figure, *, label: str) -> str:
     """
     file = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": f"limbeck {next(_NUMBER)}"}):
-        figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
+        for patch in (figure.patch, *(axes.patch for axes in figure.axes)):
+            patch.set_visible(False)
+        FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})  # savefig would draw it all twice
     text = file.getvalue()
     text = text[text.index("<svg"):]
     text = re.sub(r"<metadata>.*?</metadata>\s*|<!--.*?-->\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r'(<svg[^>]*?) (?:height|width)="[^"]*"', r"\1", text)
-    text = re.sub(r'(<svg[^>]*?) (?:height|width)="[^"]*"', r"\1", text)
+    tag = text[:text.index(">")]
+    text = text.replace(tag, re.sub(r' (?:height|width)="[^"]*"', "", tag), 1)
     text = text.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)
     used = set(re.findall(r"#([\w-]+)", text))
     text = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", text)

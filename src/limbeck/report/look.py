@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, ParamSpec
@@ -66,6 +67,12 @@ def ticks(axes: Axes, *, x: int = 5, y: int = 4, whole: bool = False) -> None:
     round_numbers = [1, 2, 2.5, 5, 10]
     axes.xaxis.set_major_locator(MaxNLocator(x, integer=whole, steps=[1, 2, 5, 10] if whole else round_numbers))
     axes.yaxis.set_major_locator(MaxNLocator(y, steps=round_numbers))
+
+
+def from_zero(axes: Axes) -> None:
+    """A y axis that begins at 0, or below where there is something, and has room above the highest line."""
+    low, high = (limit if math.isfinite(limit) else 0.0 for limit in (axes.dataLim.y0, axes.dataLim.y1))
+    axes.set_ylim(min(0.0, 1.08 * low), 1.08 * max(0.0, high) or 1.0)
 
 
 def grid(count: int, columns: int, *, width: float, height: float, **more: Any) -> tuple[Figure, Sequence[Axes]]:

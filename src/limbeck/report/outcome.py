@@ -94,7 +94,9 @@ class Outcome:
         """How long the run is to be; a finished search's length is measured."""
         if self.verb != "search":
             return self.job.training.epochs
-        return self.done if self.finished and self.done else self.job.search.epochs or self.job.training.epochs / 6
+        if self.finished and self.done:
+            return self.done
+        return self.job.search.epochs or max(1.0, round(self.job.training.epochs / 6))
 
     @property
     def done(self) -> float:
@@ -103,9 +105,9 @@ class Outcome:
 
     @property
     def seconds(self) -> float:
-        """Time that the run took so far."""
+        """Time that the run took so far; a resumed run's result knows the time since then only."""
         measured = sum(record.get("seconds", 0.0) for record in self.records)
-        return float(self.result.get("seconds", measured))
+        return max(float(self.result.get("seconds", 0.0)), measured)
 
     # --- scores
 
@@ -130,10 +132,20 @@ class Outcome:
         """Test score of the epoch that the selection split likes best; None without such a split."""
         return _number((self.result.get("select") or {}).get("test_at_best"), self.metric)
 
+    @property
+    def teacher_score(self) -> float | None:
+        """Test score of the teacher, where it is a run on the same data."""
+        folder = Path(self.job.teacher.name) if self.job.teacher else None
+        if folder is None or not Run(folder).config.is_file():
+            return None
+        teacher = Outcome.read(folder)
+        return teacher.last if (teacher.data, teacher.metric) == (self.data, self.metric) else None
+
     def _last(self) -> Mapping[str, Any]:
         final = (self.result.get("test") or {}).get("last")
         tests = [record for record in self.records if record.get("kind") == "test"]
-        return final or {key: x for record in tests[-1:] for key, x in record.items() if key not in _NO_SCORES}
+        last = final or (tests[-1] if tests else {})
+        return {key: value for key, value in last.items() if key not in _NO_SCORES}
 
     # --- measurements over time
 

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from limbeck.report.grouping import METRICS, Row, names
-from limbeck.report.look import INK, LINE, MUTED, NARROW, PAPER, WIDE, grid, line_style, styled, ticks
+from limbeck.report.look import INK, LINE, MUTED, NARROW, PAPER, WIDE, from_zero, grid, line_style, styled, ticks
 from limbeck.report.outcome import Outcome
 from limbeck.report.pathways import process
 
@@ -27,10 +27,10 @@ def scores(table: Sequence[Row], *, narrow: bool = False) -> Figure:
     """The last test score of every row: each run a dot, their mean a bar across, the paper's number a diamond.
 
     Args:
-        table: Rows, the first at the top. Unfinished ones are left out while there are others: they do not compare.
+        table: Rows, the first at the top. Searches and unfinished rows are left out while there are others.
         narrow: For a phone's screen.
     """
-    measured = [drawn for drawn in zip(table, names(table), _styles(table), strict=True) if drawn[0].last]
+    measured = [drawn for drawn in _compared(table) if drawn[0].last]
     shown = [drawn for drawn in measured if drawn[0].finished] or measured
     if not shown:
         return _nothing("nothing is scored yet", narrow)
@@ -57,17 +57,18 @@ def curves(table: Sequence[Row], *, narrow: bool = False) -> Figure:
     The limits are those of the second half of training, so that the differences at the end can be seen.
 
     Args:
-        table: Rows, as in a table.
+        table: Rows, as in a table. Searches are left out while there are others.
         narrow: For a phone's screen: one panel below the other.
     """
-    figure = Figure((NARROW, 5.6 + 0.24 * len(table)) if narrow else (WIDE, max(3.7, 1.0 + 0.3 * len(table))))
+    compared = _compared(table)
+    figure = Figure((NARROW, 5.6 + 0.24 * len(compared)) if narrow else (WIDE, max(3.7, 1.0 + 0.3 * len(compared))))
     panels = figure.subplots(2, 1) if narrow else figure.subplots(1, 2)
-    metric = next((row.metric for row in table if row.last), "top1")
+    metric = next((row.metric for row, *_ in compared if row.last), "top1")
     for axes, key in zip(panels, (metric, "cross_entropy"), strict=True):
         lines = [_draw_row(axes, row, key, name if row.finished else f"{name}, so far", style)
-                 for row, name, style in zip(table, names(table), _styles(table), strict=True)]
+                 for row, name, style in compared]
         axes.set(title=f"Test {METRICS.get(key, key)}", xlabel="epoch", xlim=(0, None))
-        _show_the_end(axes, [line for row, line in zip(table, lines, strict=True) if row.finished] or lines)
+        _show_the_end(axes, [line for (row, *_), line in zip(compared, lines, strict=True) if row.finished] or lines)
         ticks(axes, y=5, whole=True)
     ends = {line: _points(line)[-1, 1] for line in panels[0].get_lines() if len(_points(line))}
     ranked = sorted(ends, key=lambda line: -ends[line])
@@ -96,7 +97,8 @@ def losses(run: Outcome, *, narrow: bool = False) -> Figure:
     for axes, (family, terms) in zip(panels, families.items(), strict=True):
         for position, term in enumerate(terms):
             axes.plot(*run.curve("train", "losses", term), label=term.partition("/")[2], **line_style(position))
-        axes.set(title=family, xlim=(0, run.curve("train", "loss")[0][-1]), ylim=(0, None))
+        axes.set(title=family, xlim=(0, run.curve("train", "loss")[0][-1]))
+        from_zero(axes)
         _part_stages(axes, run)
         ticks(axes, x=4, y=4, whole=True)
     _shared_legend(figure, panels)
@@ -116,11 +118,18 @@ def rates(run: Outcome, *, narrow: bool = False) -> Figure:
         return _nothing("no epoch is finished yet", narrow)
     figure, panels = grid(2, 2, width=NARROW if narrow else WIDE, height=1.9 if narrow else 2.0)
     for axes, key, title in zip(panels, ("lr", "images_per_second"), ("Learning rate", "Images a second"), strict=True):
-        axes.plot(*run.curve("train", key), **line_style(0))
-        axes.set(title=title, xlabel="epoch", xlim=(0, None), ylim=(0, None))
+        axes.plot(*run.curve("train", key), drawstyle="steps-pre" if key == "lr" else "default", **line_style(0))
+        axes.set(title=title, xlabel="epoch", xlim=(0, None))
+        from_zero(axes)
         _part_stages(axes, run)
         ticks(axes, y=4, whole=True)
     return figure
+
+
+def _compared(table: Sequence[Row]) -> list[tuple[Row, str, dict[str, Any]]]:
+    """Rows with their names and styles. Searches are short and train on less, so they would only stretch the axes."""
+    drawn = list(zip(table, names(table), _styles(table), strict=True))
+    return [(row, name, style) for row, name, style in drawn if not row.search] or drawn
 
 
 def _draw_score(axes: Axes, row: Row, place: int, color: str) -> None:

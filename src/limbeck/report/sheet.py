@@ -79,8 +79,10 @@ footer { margin-top: 4rem; padding-top: 1rem; border-top: 1px solid var(--line);
 @media print {
   :root { --paper: #ffffff; --ink: #1f2328; --muted: #5c6570; --line: #dfe3e8; --soft: #f5f7f9; --accent: #0067a3;
     color-scheme: light; }
-  body { padding: 0; font-size: 10pt; max-width: none; }
-  h2 { margin-top: 1.6rem; }
+  @page { margin: 15mm; }
+  html { font-size: 11px; }
+  body { padding: 0; max-width: none; }
+  h2 { margin-top: 2rem; }
   h2, h3, summary { break-after: avoid; }
   figure, tr, .gains li, details:not([open]) { break-inside: avoid; }
   pre { white-space: pre-wrap; }
