@@ -22,7 +22,7 @@ class Averages:
         """Count one step's values; nothing waits for the device."""
         for name, value in values.items():
             value = value.detach()
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
             self._counts[name] = self._counts.get(name, 0) + 1
 
     def means(self) -> dict[str, float]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,12 +57,17 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0]
-        raise Mistake(f"{path} is damaged ({reason}) and nothing was changed. Restore it from a copy, or delete it to "
-                      f"start this run from its beginning.") from None
+    except Exception as error:  # what a broken file makes an unpickler raise is anything at all
+        raise _damaged(path, next(iter(str(error).splitlines()), type(error).__name__)) from None
+    if not isinstance(state, dict) or not isinstance(state.get("ranks"), list):
+        raise _damaged(path, "it is no checkpoint of a run")
     everyone = state.pop("ranks")
     if len(everyone) != ranks.world():
         raise Mistake(f"{path} was written by {len(everyone)} process(es); this run has {ranks.world()}. "
                       f"Resume with as many as before.")
     return state, everyone[ranks.rank()]
+
+
+def _damaged(path: Path, reason: str) -> Mistake:
+    return Mistake(f"{path} is damaged ({reason}) and nothing was changed. Restore it from a copy, or delete it to "
+                   f"start this run from its beginning.")

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
                   help="Distil big vision networks into small ones.")
 
-Data = Annotated[str | None, typer.Option(help="digits, a folder of images by class, hf:NAME or hf:FOLDER, cifar10:FOLDER, "
-                                               "cifar100:FOLDER")]
+Data = Annotated[str | None, typer.Option(help="digits, a folder of images by class, hf:NAME or "
+                                               "hf:FOLDER, cifar10:FOLDER, cifar100:FOLDER")]
 Folder = Annotated[Path, typer.Option("--run", help="folder that the run fills; the same command goes on with it")]
 Config = Annotated[Path | None, typer.Option(help="YAML file of settings, a recipe for instance; flags go on top")]
 Pair = Annotated[str | None, typer.Option(help="which of a recipe's pairs of networks")]
@@ -34,13 +34,9 @@ Precision = Annotated[str | None, typer.Option(help="auto, bf16 or float32")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="show nothing but errors")]
 
 
-class Catalogue(str, Enum):
-    """What `limbeck list` can list."""
-
-    methods = "methods"
-    networks = "networks"
-    data = "data"
-    recipes = "recipes"
+Catalogue = Enum("Catalogue", {"methods": "methods", "networks": "networks", "data": "data", "recipes": "recipes"})
+Form = Enum("Form", {"text": "text", "markdown": "markdown", "latex": "latex", "csv": "csv"})
+Picture = Enum("Picture", {"curves": "curves", "losses": "losses", "rates": "rates", "process": "process"})
 
 
 @app.command()
@@ -49,16 +45,17 @@ def train(run: Folder, data: Data = None, network: Student = None, epochs: Epoch
           device: Device = None, precision: Precision = None, quiet: Quiet = False) -> None:
     """Train one network on the labels: a teacher, or a student alone."""
     _execute("train", run, config, pair, set_, device, quiet, {
-        "data": data, "student": network, "method": "none", "training.epochs": epochs, "training.batch_size": batch_size,
-        "optimizer.lr": lr, "seed": seed, "training.precision": precision})
+        "data": data, "student": network, "method": "none", "training.epochs": epochs,
+        "training.batch_size": batch_size, "optimizer.lr": lr, "seed": seed, "training.precision": precision})
 
 
 @app.command()
-def distill(run: Folder, data: Data = None, teacher: Teacher = None, student: Student = None, method: MethodName = None,
-            process: Annotated[str | None, typer.Option(help="a process file, or a search run's folder, to replay")] = None,
-            epochs: Epochs = None, batch_size: BatchSize = None, lr: Rate = None, seed: Seed = None, config: Config = None,
-            pair: Pair = None, set_: Sets = None, device: Device = None, precision: Precision = None,
-            quiet: Quiet = False) -> None:
+def distill(run: Folder, data: Data = None, teacher: Teacher = None, student: Student = None,
+            method: MethodName = None,
+            process: Annotated[str | None, typer.Option(help="a process file or search run to replay")] = None,
+            epochs: Epochs = None, batch_size: BatchSize = None, lr: Rate = None, seed: Seed = None,
+            config: Config = None, pair: Pair = None, set_: Sets = None, device: Device = None,
+            precision: Precision = None, quiet: Quiet = False) -> None:
     """Train a student from a teacher. With --method distpro and no process, search one first."""
     _execute("distill", run, config, pair, set_, device, quiet, {
         "data": data, "teacher": teacher, "student": student, "method": method, "process.file": process,
@@ -98,11 +95,11 @@ def evaluate(run: Annotated[Path, typer.Argument(help="a finished run's folder")
 
 @app.command()
 def table(runs: Annotated[list[Path], typer.Argument(help="folders of runs")],
-          form: Annotated[str, typer.Option("--format", help="text, markdown, latex or csv")] = "text") -> None:
+          form: Annotated[Form, typer.Option("--format")] = Form.text) -> None:
     """Compare runs: mean and deviation over seeds, beside the paper's number where a recipe has one."""
     from limbeck import report
 
-    typer.echo(report.table(report.run_folders(runs), form))
+    typer.echo(report.FORMS[form.value](report.rows(runs)))
 
 
 @app.command("report")
@@ -111,16 +108,17 @@ def report_(runs: Annotated[list[Path], typer.Argument(help="folders of runs")],
     """Write one HTML page: table, curves, searched processes, settings."""
     from limbeck import report
 
-    typer.echo(f"wrote {report.write_page(report.run_folders(runs), out)}")
+    typer.echo(f"wrote {report.write_page(runs, out)}")
 
 
 @app.command()
-def plot(run: Annotated[Path, typer.Argument(help="a run's folder, or a process file")],
-         out: Annotated[Path | None, typer.Option(help="PNG, SVG or PDF to write; beside the run by default")] = None) -> None:
-    """Draw a run: its curves, or the process that a search found."""
-    from limbeck import report
+def plot(what: Annotated[Picture, typer.Argument(help="what to draw")],
+         runs: Annotated[list[Path], typer.Argument(help="folders of runs; a process may be its file")],
+         out: Annotated[Path | None, typer.Option(help="PNG, SVG or PDF; WHAT.png by default")] = None) -> None:
+    """Draw curves of runs, the losses or rates of one, or the process that a search found."""
+    from limbeck.report import pictures
 
-    typer.echo(f"wrote {report.draw(run, out)}")
+    typer.echo(f"wrote {pictures.draw(what.value, runs, out or Path(f'{what.value}.png'))}")
 
 
 @app.command()
@@ -141,11 +139,12 @@ def list_(what: Annotated[Catalogue, typer.Argument(help="what to list")]) -> No
 
 
 @app.command()
-def demo(run: Folder = Path("runs/demo"), quiet: Quiet = False) -> None:
-    """The main job on the built-in digits, in under three minutes: teacher, KD, DistPro searched and replayed, a page."""
+def demo(run: Folder = Path("runs/demo"),
+         quick: Annotated[bool, typer.Option("--quick", help="an epoch each, as a check")] = False, quiet: Quiet = False) -> None:
+    """The main job on the built-in digits: teacher, KD, DistPro searched and replayed, a page; under three minutes."""
     from limbeck.demonstration import demonstrate
 
-    typer.echo(demonstrate(run, quiet=quiet))
+    typer.echo(demonstrate(run, quick=quick, quiet=quiet))
 
 
 def _execute(verb: Any, run: Path, config: Path | None, pair: str | None, sets: list[str] | None, device: str | None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -12,6 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from limbeck.errors import Mistake, nearest
 
 _Model = TypeVar("_Model", bound=BaseModel)
+_Beta = Annotated[float, Field(ge=0, lt=1)]
+
+NULL: Any = object()
+"""What `--set key=null` sets, beside None, which is what a flag is that was not given."""
 
 
 class Settings(BaseModel):
@@ -30,7 +34,8 @@ class DataSettings(Settings):
     per_class: int | None = Field(None, gt=0, description="keep only the first so many training images of each class")
     augment: Literal["auto", "crop-flip", "crop", "resized-crop", "none"] = Field(
         "auto", description="auto: crop for digits, crop-flip for small images, resized-crop for large ones")
-    padding: int | None = Field(None, ge=0, description="pixels added around before the crop; None: an eighth of the side")
+    padding: int | None = Field(None, ge=0, description="pixels added around before the crop; None: an eighth of the "
+                                                        "side")
     padding_mode: Literal["zeros", "reflect"] = "zeros"
     in_memory: bool | None = Field(None, description="hold decoded images as uint8; None: where they fit in 4 GiB")
     workers: int = Field(2, ge=0, description="processes that decode images which are not held in memory")
@@ -41,13 +46,13 @@ class DataSettings(Settings):
 
 
 class NetworkSettings(Settings):
-    """A network: `NAME`, `timm:NAME`, `torchvision:NAME`, `py:module:factory` or a run's folder, `@weights` behind it."""
+    """A network: `NAME`, `timm:NAME`, `torchvision:NAME`, `py:module:factory` or a run's folder, then `@weights`."""
 
     name: str
     weights: str | None = Field(None, description="a checkpoint's path, or `pretrained` for the source's own")
     statistics: str | tuple[tuple[float, ...], tuple[float, ...]] | None = Field(
-        None, description="input mean and std: data, imagenet, cifar100, reviewkd, ffsd, identity, or the numbers; None: "
-                          "those of the source, of the weights, or of the data")
+        None, description="input mean and std: data, imagenet, cifar100, reviewkd, ffsd, identity, or the numbers; "
+                          "None: those of the source, of the weights, or of the data")
     size: int | None = Field(None, gt=0, description="resize this network's images to so many pixels a side")
 
     @model_validator(mode="before")
@@ -77,6 +82,16 @@ class MethodSettings(BaseModel):
         return dict(self.model_extra or {})
 
 
+class ScheduleSettings(Settings):
+    """How the learning rate goes over the run, all in fractions of its length."""
+
+    kind: Literal["steps", "cosine", "constant"] = "steps"
+    drops: tuple[float, ...] = Field((0.625, 0.75, 0.875),
+                                     description="where `steps` drops: 150, 180, 210 of 240 epochs")
+    factor: float = Field(0.1, gt=0, description="what a drop multiplies the rate with")
+    warm_up: float = Field(0.0, ge=0, lt=1, description="part of the run in which the rate rises in a line from 0")
+
+
 class OptimizerSettings(Settings):
     """Who steps the parameters, and how far."""
 
@@ -84,17 +99,15 @@ class OptimizerSettings(Settings):
     lr: float = Field(0.05, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = False
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[_Beta, _Beta] = (0.9, 0.999)
     weight_decay: float = Field(5e-4, ge=0)
 
-
-class ScheduleSettings(Settings):
-    """How the learning rate goes over the run, all in fractions of its length."""
-
-    kind: Literal["steps", "cosine", "constant"] = "steps"
-    drops: tuple[float, ...] = Field((0.625, 0.75, 0.875), description="where `steps` drops: 150, 180, 210 of 240 epochs")
-    factor: float = Field(0.1, gt=0, description="what a drop multiplies the rate with")
-    warm_up: float = Field(0.0, ge=0, lt=1, description="part of the run in which the rate rises in a line from 0")
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> Self:
+        if self.name == "sgd" and self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0; got momentum 0. Set one, or turn nesterov off")
+        return self
+    schedule: ScheduleSettings | None = Field(None, description="of a single member; None: the run's")
 
 
 class TrainingSettings(Settings):
@@ -127,11 +140,12 @@ class SearchSettings(Settings):
     every: int = Field(1, gt=0, description="update the weights every so many steps")
     optimizer: Literal["adam", "sgd"] = "adam"
     lr: float = Field(0.05, gt=0)
-    betas: tuple[float, float] = (0.5, 0.999)
+    betas: tuple[_Beta, _Beta] = (0.5, 0.999)
     start: float = Field(1.0, description="initial raw weight")
     clip: bool = Field(False, description="drop terms under process.threshold during the search too")
     refresh: int = Field(5, gt=0, description="with clip, compute all terms again every so many epochs")
-    schedule: ScheduleSettings = Field(ScheduleSettings(drops=(0.25, 0.5, 0.75)), description="rate of the search's student")
+    schedule: ScheduleSettings = Field(ScheduleSettings(drops=(0.25, 0.5, 0.75)),
+                                       description="rate of the search's student")
 
 
 class ProcessSettings(Settings):
@@ -146,7 +160,8 @@ class ProcessSettings(Settings):
     threshold: float | None = Field(0.5, description="raw weights at or below it are clipped; null clips none")
     clip: Literal["mask", "renormalise", "zero", "floor"] = "mask"
     warp: Literal["straight", "drops"] = Field("straight", description="drops: the search's rate drops onto this run's")
-    unmatched: Literal["refuse", "drop"] = Field("refuse", description="terms that the file and the method do not share")
+    unmatched: Literal["refuse", "drop"] = Field(
+        "refuse", description="terms that the file and the method do not share")
 
 
 class RecipeSettings(Settings):
@@ -171,7 +186,8 @@ class Job(Settings):
                                                                       "networks.assistants=[resnet32, resnet14]")
     method: MethodSettings = MethodSettings(name="none")
     optimizer: OptimizerSettings = OptimizerSettings()
-    optimizers: dict[str, OptimizerSettings] = Field({}, description="of single members, by name, in place of `optimizer`")
+    optimizers: dict[str, dict[str, Any]] = Field({}, description="what single members have otherwise, by name: "
+                                                                  "optimizers.peer1.lr=0.01")
     schedule: ScheduleSettings = ScheduleSettings()
     training: TrainingSettings = TrainingSettings()
     search: SearchSettings = SearchSettings()
@@ -192,16 +208,16 @@ def read_job(file: Path | None, flags: Mapping[str, Any], pair: str | None = Non
 
     Args:
         file: YAML, or None.
-        flags: Dotted key -> value; None is left out.
+        flags: Dotted key -> value; None is a flag that was not given, `NULL` sets to nothing.
         pair: Which of the file's pairs.
 
     Raises:
         Mistake: With all that is wrong at once: unknown keys (nearest names), wrong types, missing settings.
     """
-    tree = _chosen_pair(_read_yaml(file), file, pair) if file else {}
+    tree = _chosen_pair(read_yaml(file), file, pair) if file else {}
     for key, value in flags.items():
         if value is not None:
-            _put(tree, key.split("."), value)
+            _put(tree, key.split("."), None if value is NULL else value)
     return validated(Job, tree)
 
 
@@ -215,13 +231,22 @@ def validated(model: type[_Model], tree: Mapping[str, Any]) -> _Model:
 
 
 def assignments(texts: Sequence[str]) -> dict[str, Any]:
-    """`section.key=value` as dotted key -> value, the value read as YAML."""
+    """`section.key=value` as dotted key -> value, the value read as YAML; null as `NULL`.
+
+    Raises:
+        Mistake: If a text is of another form, or its value no YAML.
+    """
     pairs: dict[str, Any] = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise Mistake(f"--set takes section.key=value; got '{text}'. For example --set method.temperature=2")
-        pairs[key.strip()] = yaml.safe_load(value)
+        try:
+            read = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise Mistake(f"--set takes section.key=value; got '{text}', whose value is not valid YAML: "
+                          f"{str(error).splitlines()[0]}. Put it in quotes to set it as text.") from None
+        pairs[key.strip()] = NULL if read is None else read
     return pairs
 
 
@@ -230,12 +255,17 @@ def as_yaml(settings: BaseModel) -> str:
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
+def read_yaml(file: Path) -> dict[str, Any]:
+    """A file's settings, not yet checked.
+
+    Raises:
+        Mistake: If there is no such file, or it is no YAML, or holds no settings.
+    """
     if not file.is_file():
         raise Mistake(f"a settings file is needed; there is none at {file}. Give the path of a YAML file.")
     try:
-        tree = yaml.safe_load(file.read_text())
-    except yaml.YAMLError as error:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise Mistake(f"{file} is not valid YAML: {error}") from None
     if not isinstance(tree, dict):
         raise Mistake(f"{file} must hold settings by name (`data: digits`); it holds {type(tree).__name__}.")
@@ -275,10 +305,10 @@ def _put(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
         if isinstance(below, str) and key in _NAMED:  # `teacher: resnet56`, then teacher.size=64
             name, _, weights = below.partition("@")
             below = {_NAMED[key]: below} if key == "data" or not weights else {"name": name, "weights": weights}
-        tree[key] = dict(below or {})
+        tree[key] = dict(below) if isinstance(below, dict) else {}
         tree = tree[key]
     last, below = path[-1], tree.get(path[-1])
-    if isinstance(below, dict) and last in _NAMED and isinstance(value, str):  # the flag names it, the file's rest stays
+    if isinstance(below, dict) and last in _NAMED and isinstance(value, str):  # the flag names, the file's rest stays
         if last in ("student", "teacher"):
             name, _, weights = value.partition("@")
             tree[last] = {"name": name, **({"weights": weights} if weights else {})}
@@ -295,14 +325,15 @@ def _explained(model: type[BaseModel], problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         owner: Any = model
         for part in problem["loc"][:-1]:
-            owner = _section(owner, str(part))
-        names = list(owner.model_fields) if owner is not None else []
-        return f"there is no setting {place}; {nearest(str(problem['loc'][-1]), names)}"
+            owner = _section(owner, str(part)) or owner  # a name in `optimizers` is no field, its settings are known
+        return f"there is no setting {place}; {nearest(str(problem['loc'][-1]), owner.model_fields)}"
+    if problem["type"] == "value_error":
+        return f"{place}: {problem['ctx']['error']}"
     return f"{place} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
 def _section(owner: Any, name: str) -> Any:
     """The settings class of a field, if it has one."""
-    field = owner.model_fields.get(name) if owner is not None else None
+    field = owner.model_fields.get(name)
     options = [field.annotation, *get_args(field.annotation)] if field is not None else []
     return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)

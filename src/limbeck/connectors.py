@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.errors import Mistake, nearest
+from limbeck.losses.sizes import average_pool
 
 Shape = tuple[int, ...]
 
@@ -45,6 +46,21 @@ class AsMap(nn.Module):
         return as_map(x)
 
 
+class Each(nn.Module):
+    """A connector for each of several layers that a distance compares together.
+
+    Args:
+        connectors: One for each layer, in order.
+    """
+
+    def __init__(self, *connectors: nn.Module):
+        super().__init__()
+        self.connectors = nn.ModuleList(connectors)
+
+    def forward(self, *layers: Tensor) -> tuple[Tensor, ...]:
+        return tuple(connector(x) for connector, x in zip(self.connectors, layers, strict=True))
+
+
 class Resize(nn.Module):
     """Nearest-neighbour resizing of a map, down as well as up; to 1 x 1 by the mean over positions.
 
@@ -52,16 +68,19 @@ class Resize(nn.Module):
 
     Args:
         size: (H, W) of the result.
+        average: Shrink by the mean over cells instead; what is to grow still does so by nearest neighbours.
     """
 
-    def __init__(self, size: tuple[int, int]):
+    def __init__(self, size: tuple[int, int], *, average: bool = False):
         super().__init__()
-        self.size = size
+        self.size, self.average = size, average
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-2:] == self.size:
             return x
-        return x.mean((2, 3), keepdim=True) if self.size == (1, 1) else F.interpolate(x, self.size, mode="nearest")
+        if self.average or self.size == (1, 1):
+            x = average_pool(x, (min(x.shape[2], self.size[0]), min(x.shape[3], self.size[1])))
+        return F.interpolate(x, self.size, mode="nearest")
 
 
 class Gate(nn.Module):
@@ -131,3 +150,43 @@ def transform(kind: str, student: Shape, teacher: Shape) -> nn.Module:
     own, (channels, height, width) = map_shape(student), map_shape(teacher)
     parts = TRANSFORMS[kind](own[0], channels, min(512, channels, own[0]), (height, width))
     return nn.Sequential(AsMap(), *parts)
+
+
+def regression(student: Shape, teacher: Shape, *, activation: bool = True) -> nn.Module:
+    """One convolution, batch norm and a ReLU that turn the student's representation into a map like the teacher's.
+
+    To a map of the same size the convolution is 1 x 1; to one of half the size 3 x 3 with stride 2; to one of twice the
+    size a transposed 4 x 4 with stride 2. To any other size it is 1 x 1, and the map is then resized: by the mean over
+    cells where it shrinks, by nearest neighbours where it grows.
+
+    Args:
+        student: The student tap's shape.
+        teacher: The teacher tap's shape.
+        activation: Whether it ends in the ReLU.
+
+    Returns:
+        A module from the student's tap to (N, C_teacher, H_teacher, W_teacher).
+
+    Source: `ConvReg` of RepDistiller, which FitNet and AB use there. For other ratios of sizes it has convolutions as
+    large as the difference of sizes (43 x 43 from 56 to 14), and none that let a map grow.
+    """
+    (inputs, *own), (outputs, *wanted) = map_shape(student), map_shape(teacher)
+    if own == [2 * side for side in wanted]:
+        parts: list[nn.Module] = [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)]
+    elif wanted == [2 * side for side in own]:
+        parts = [nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)]
+    else:
+        parts = [nn.Conv2d(inputs, outputs, 1), Resize((wanted[0], wanted[1]), average=True)]
+    return nn.Sequential(AsMap(), *parts, nn.BatchNorm2d(outputs), *[nn.ReLU()] * activation)
+
+
+def projection(student: Shape, teacher: Shape) -> nn.Module:
+    """A 1 x 1 convolution and batch norm from the student's channels to the teacher's; the map keeps its size.
+
+    Args:
+        student: The student tap's shape.
+        teacher: The teacher tap's shape.
+
+    Source: the connectors of OFD's released code; weights drawn as there.
+    """
+    return nn.Sequential(AsMap(), *_convolution(map_shape(student)[0], map_shape(teacher)[0], 1))

@@ -15,6 +15,7 @@ from torch import nn
 
 from limbeck import ranks
 from limbeck.errors import Mistake
+from limbeck.members import Network
 from limbeck.method import Method
 from limbeck.seen import Clock
 
@@ -47,8 +48,11 @@ def wrap(method: Method, clock: Clock, accelerator: Accelerator) -> nn.Module:
     everything = frozenset(method.terms)
     dropping = len(method.turns) > 1 or any(
         method.process.active(Clock(first, clock.steps, clock.steps_per_epoch)) != everything for first in epochs)
+    headless = any(isinstance(member, Network) and f"{name}.logits" not in method.reads()
+                   for name, member in method.members.items())  # a stage that trains the layers below a hint alone
+    threshold = getattr(method.process, "threshold", None) is not None
     assert accelerator.ddp_handler is not None
-    accelerator.ddp_handler.find_unused_parameters = dropping or getattr(method.process, "threshold", None) is not None
+    accelerator.ddp_handler.find_unused_parameters = dropping or headless or threshold
     return accelerator.prepare_model(method)
 
 

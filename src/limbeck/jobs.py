@@ -14,8 +14,8 @@ from accelerate import Accelerator
 
 from limbeck import engine, ranks, wiring
 from limbeck.config import Job
-from limbeck.data import Augmentation, Batches, Data, Split, Views, hold_out, open_data
-from limbeck.errors import Mistake
+from limbeck.data import Augmentation, Batches, Change, Data, Split, Strong, Views, hold_out, open_data
+from limbeck.errors import Mistake, nearest
 from limbeck.evaluation import score
 from limbeck.members import Network
 from limbeck.method import Method, Setting, Stage
@@ -85,7 +85,8 @@ def check(verb: Verb, job: Job) -> None:
 
     attempt(lambda: wiring.own_options(job.method))
     attempt(lambda: _check_teacher_given(verb, job))
-    for network in filter(None, (job.student, job.teacher, *(n for several in job.networks.values() for n in several))):
+    further = [network for several in job.networks.values() for network in several]
+    for network in filter(None, (job.student, job.teacher, *further)):
         attempt(partial(check_network, network))
     if job.process.file is not None:
         attempt(lambda: Recorded.load(_process_file(job.process.file or "")))
@@ -98,8 +99,8 @@ def check(verb: Verb, job: Job) -> None:
 
 def _check_teacher_given(verb: Verb, job: Job) -> None:
     if verb != "train" and wiring.needs_teacher(job.method.name) and job.teacher is None:
-        raise Mistake(f"method {job.method.name} needs a teacher; none was given. Train one with `limbeck train` and give its "
-                      f"run's folder as --teacher, or a network with weights as --teacher NAME@CHECKPOINT.")
+        raise Mistake(f"method {job.method.name} needs a teacher; none was given. Train one with `limbeck train` and "
+                      f"give its run's folder as --teacher, or a network with weights as --teacher NAME@CHECKPOINT.")
 
 
 def _process_file(text: str) -> Path:
@@ -176,12 +177,13 @@ class Parts:
         """What the method trains, one after the other; most have one stage."""
         sample = next(self.batches("train", train=False).epoch(0))
         split = self.splits["train"]
-        setting = Setting(self.task, self.data.classes, split.targets, split.index, sample, self.job.seed)
+        setting = Setting(self.task, self.data.classes, split.targets, split.index, sample, self.job.seed,
+                          self.job.training.batch_size // ranks.world())
         student, teacher, further = self.student, self.teacher, self.further
         torch.manual_seed(self.job.seed + 1)
         stages = wiring.build_stages(self.job.method, student, teacher, setting, further)
         for frozen in (f for stage in stages for f in stage.method.frozen.values()):
-            frozen.batch_statistics = self.job.training.teacher_batch_statistics
+            frozen.batch_statistics |= self.job.training.teacher_batch_statistics
             frozen.train()
         return stages
 
@@ -197,24 +199,25 @@ class Parts:
                           f"{[stage.name for stage in self.stages]} one after the other. Choose its joint form.")
         return self.stages[0].method
 
-    def view(self, kind: str) -> Augmentation:
+    def view(self, kind: str) -> Change:
         """An augmentation that a method asks for beside the images' own."""
-        if kind != "same":
-            raise Mistake(f"there is no kind of view '{kind}'; there is ['same'].")
-        return self.data.augmentation
+        kinds: dict[str, Change] = {"same": self.data.augmentation, "strong": Strong(self.data.augmentation)}
+        if kind not in kinds:
+            raise Mistake(f"there is no kind of view '{kind}'; {nearest(kind, kinds)}")
+        return kinds[kind]
 
     def batches(self, split: str, *, train: bool, size: int | None = None, augment: bool = True,
-                views: Sequence[Augmentation] = ()) -> Batches:
+                views: Sequence[Change] = ()) -> Batches:
         """This rank's batches of a split."""
         world = ranks.world()
         whole = size or self.job.training.batch_size
         if whole % world:
-            raise Mistake(f"training.batch_size counts the images of all processes together; {whole} cannot be shared by "
-                          f"{world}. Give a multiple of {world}.")
+            raise Mistake(f"training.batch_size counts the images of all processes together; {whole} cannot be shared "
+                          f"by {world}. Give a multiple of {world}.")
         own = self.data.augmentation if augment else None
-        return Batches(self.splits[split], whole // world, train=train, seed=self.job.seed,
-                       augmentation=Views((own or Augmentation(), *views)) if views else own, device=self.accelerator.device,
-                       rank=ranks.rank(), world=world, workers=self.job.data.workers)
+        augmentation = Views((own or Augmentation(), *views)) if views else own
+        return Batches(self.splits[split], whole // world, train=train, seed=self.job.seed, augmentation=augmentation,
+                       device=self.accelerator.device, rank=ranks.rank(), world=world, workers=self.job.data.workers)
 
     def about(self) -> dict[str, Any]:
         """What the record says of this job's making."""
@@ -274,9 +277,9 @@ def _search(parts: Parts, method: Method) -> Search:
     assert isinstance(method.process, Learned)
     method.process.to(device)
     held_out = parts.batches("held_out", train=True, size=settings.held_out_batch, augment=settings.held_out_augment)
-    return Search(method, parts.task, held_out.at, estimator=settings.estimator, order=settings.order, every=settings.every,
-                  optimizer=settings.optimizer, lr=settings.lr, betas=settings.betas, mode=settings.held_out_mode,
-                  autocast=engine.autocast(parts.job.training.precision, device)[0])
+    return Search(method, parts.task, held_out.at, estimator=settings.estimator, order=settings.order,
+                  every=settings.every, optimizer=settings.optimizer, lr=settings.lr, betas=settings.betas,
+                  mode=settings.held_out_mode, autocast=engine.autocast(parts.job.training.precision, device)[0])
 
 
 def _how(parts: Parts) -> dict[str, Any]:

@@ -55,7 +55,8 @@ def taps_of(name: str, size: int) -> str:
     network = Network(module, name=settings.name, size=(3, side, side), statistics=STATISTICS["identity"])
     network.tap(network.addresses)
     rows = [(tap, " x ".join(map(str, network.shape(tap))), address) for tap, address in network.addresses.items()]
-    head = f"{name} at {side} x {side}; any module path can be tapped too, with :in for its input, #2 for its second call\n"
+    head = (f"{name} at {side} x {side}; any module path can be tapped too, with :in for its input, "
+            f"#2 for its second call\n")
     return head + _columns(sorted(rows, key=lambda row: _depth(row[0])))
 
 
@@ -67,4 +68,5 @@ def _depth(tap: str) -> tuple[int, str]:
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
-    return "\n".join("  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[-1]]) for row in rows)
+    return "\n".join(
+        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[-1]]) for row in rows)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -42,6 +42,18 @@ class Member(nn.Module):
             Mistake: If this member is scaffolding only.
         """
         raise Mistake(f"{type(self).__name__} is not a network that can be deployed; deploy a Network member.")
+
+    def fingerprint(self) -> str:
+        """Short hash of what this member is, and of every weight and buffer."""
+        return _fingerprint(type(self).__name__, self)
+
+
+def _fingerprint(name: str, module: nn.Module) -> str:
+    digest = hashlib.sha256(name.encode())
+    for key, value in module.state_dict().items():
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -184,25 +196,23 @@ class Network(Member):
 
     def fingerprint(self) -> str:
         """Short hash of name, input statistics and every weight and buffer."""
-        digest = hashlib.sha256(repr((self.name, self.size, self.statistics)).encode())
-        for key, value in self.module.state_dict().items():
-            digest.update(key.encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return _fingerprint(repr((self.name, self.size, self.statistics)), self.module)
 
 
 class Frozen(Member):
-    """A finished network that only teaches: no gradient, and eval mode whatever `train()` says.
+    """A finished member that only teaches: no gradient, and eval mode whatever `train()` says.
 
     Args:
-        network: The network. An earlier stage may still train it; as a teacher it feels nothing.
+        network: A network, or a member that looks at another one (FT's paraphraser). An earlier stage may still train
+            it; as a teacher it feels nothing.
+        view: Which of `batch.views` a network looks at; None is the images themselves.
         batch_statistics: Normalise by the batch's own statistics in batch norm (as OFD's and ReviewKD's released code
             does by never calling eval); the running statistics stay as they are.
     """
 
-    def __init__(self, network: Network, *, batch_statistics: bool = False):
+    def __init__(self, network: Member, *, view: int | None = None, batch_statistics: bool = False):
         super().__init__()
-        self.network = network
+        self.network, self.reads, self.view = network, network.reads, view
         self.batch_statistics = batch_statistics
         self.train()
 
@@ -211,10 +221,16 @@ class Frozen(Member):
         return self
 
     def forward(self, seen: Seen) -> Outputs:
-        if self.network.module.training:  # someone called train() on the inner module
+        if any(part.training for part in (self.network, *self.network.children())):  # someone called train() on them
             self.train()
         with torch.no_grad(), _by_the_batch(self.network) if self.batch_statistics else nullcontext():
-            return self.network(seen)
+            outputs: Outputs = self.network(seen if self.view is None else _through(seen, self.view))
+            return outputs
+
+
+def _through(seen: Seen, view: int) -> Seen:
+    """A step's `Seen` with one of the batch's further views as its images."""
+    return Seen(replace(seen.batch, images=seen.batch.views[view]), seen.clock, {})
 
 
 @contextmanager
@@ -232,9 +248,9 @@ def _by_the_batch(module: nn.Module) -> Iterator[None]:
 
 
 class Look(Member):
-    """Another look of a network at the same images: through one of the batch's further views.
+    """Another look of a learning network at the same images: through one of the batch's further views.
 
-    The network stays whose it is: its parameters are not this member's.
+    The network stays whose it is: its parameters are not this member's. A teacher's is `Frozen(teacher, view=0)`.
 
     Args:
         network: A member of the same method.
@@ -249,7 +265,34 @@ class Look(Member):
         self.view = view
 
     def forward(self, seen: Seen) -> Outputs:
-        return self.network.read(seen.batch.views[self.view])
+        outputs: Outputs = self.network(_through(seen, self.view))
+        return outputs
+
+
+class Ensemble(Member):
+    """The weighted mean of what several members computed: `ensemble.logits` of several logits. Gradients flow back.
+
+    Args:
+        reads: What is averaged, tensors of one shape.
+        weights: One for each, in proportion; None weighs all the same.
+        tap: What the mean is called.
+
+    Raises:
+        Mistake: If there are no addresses, or not one weight for each, not negative and one above 0.
+    """
+
+    def __init__(self, reads: Sequence[str], weights: Sequence[float] | None = None, *, tap: str = "logits"):
+        super().__init__()
+        given = list(weights if weights is not None else [1.0] * len(reads))
+        if len(given) != len(reads) or sum(given) <= 0 or min(given) < 0:
+            raise Mistake(f"an ensemble needs one weight for each of {list(reads)}, none below 0 and not all 0; got "
+                          f"{given}. Give as many as there are members.")
+        self.reads, self.tap = tuple(reads), tap
+        self.weights = tuple(weight / sum(given) for weight in given)
+
+    def forward(self, seen: Seen) -> Outputs:
+        weighed = [weight * seen[address] for address, weight in zip(self.reads, self.weights, strict=True)]
+        return {self.tap: torch.stack(weighed).sum(dim=0)}
 
 
 def lend(module: nn.Module, *inputs: Any, batch_statistics: bool = False) -> Any:

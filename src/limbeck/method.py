@@ -5,18 +5,21 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from limbeck.config import OptimizerSettings, ScheduleSettings
+from limbeck.config import ScheduleSettings
 from limbeck.errors import Mistake, nearest
-from limbeck.members import Frozen, Member, Network
+from limbeck.members import Frozen, Look, Member, Network
 from limbeck.process import Process
 from limbeck.seen import Batch, Clock, Outputs, Seen
 from limbeck.tasks import Task
 from limbeck.terms import Term
+
+if TYPE_CHECKING:
+    from limbeck.optimizers import Optimizers
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Setting:
         rows: Values that `Batch.index` takes in training, (M,); fewer than N where some images are held out.
         sample: A few training images.
         seed: Seeds whatever the method draws itself.
+        batch_size: Images of a rank in a step, at most.
     """
 
     task: Task
@@ -38,6 +42,7 @@ class Setting:
     rows: Tensor
     sample: Batch
     seed: int = 0
+    batch_size: int = 64
 
 
 @dataclass(frozen=True)
@@ -62,18 +67,18 @@ class Method(nn.Module):
         members: Those who learn, and what computes from their outputs.
         terms: The pulls. Every address that a term or member reads is tapped here, so a wrong name fails here.
         process: A weight for every term.
-        frozen: Finished networks that only teach; they stay outside what is trained, wrapped and saved.
+        frozen: Finished members that only teach; they stay outside what is trained, wrapped and saved.
         deploy: The member that ships.
         turns: In what order terms are stepped; None is all at once.
-        views: Further augmentations of each image that members look at, by kind: `same` (as the images themselves, drawn
-            anew) or `strong`.
+        views: Further augmentations of each image that members look at, by kind: `same` (as the images themselves,
+            drawn anew) or `strong`.
 
     Raises:
         Mistake: If names do not fit together.
     """
 
     def __init__(self, members: Mapping[str, Member], terms: Mapping[str, Term], process: Process, *,
-                 frozen: Mapping[str, Network | Frozen] | None = None, deploy: str = "student",
+                 frozen: Mapping[str, Member] | None = None, deploy: str = "student",
                  turns: Sequence[Turn] | None = None, views: Sequence[str] = ()):
         super().__init__()
         self.members = nn.ModuleDict(dict(members))  # type: ignore[assignment]
@@ -83,7 +88,7 @@ class Method(nn.Module):
         self.process, self.deploy, self.views = process, deploy, tuple(views)
         self.turns = tuple(turns or [Turn(frozenset(terms))])
         self._check()
-        for address in self._reads():
+        for address in self.reads():
             self._tap(address)
 
     members: Mapping[str, Member]
@@ -93,17 +98,33 @@ class Method(nn.Module):
     def _check(self) -> None:
         if self.deploy not in self.members:
             raise Mistake(f"the method keeps '{self.deploy}', which is no member; {nearest(self.deploy, self.members)}")
+        both = [name for name in self.frozen if name in self.members]
+        if both:
+            raise Mistake(f"every name stands for one network; {both} both learn and are frozen. Rename one of each.")
         unweighted, unknown = set(self.terms) - set(self.process.names), set(self.process.names) - set(self.terms)
         if unweighted or unknown:
             raise Mistake(f"every term needs one weight; terms without: {sorted(unweighted)}, weights without a term: "
                           f"{sorted(unknown)}. Give the process exactly the terms' names.")
         for name, term in self.terms.items():
             if term.owner not in self.members and any(True for _ in term.parameters()):
-                raise Mistake(f"term '{name}' has parameters and is owned by '{term.owner}', which is no learning member; "
-                              f"{nearest(str(term.owner), self.members)}")
+                raise Mistake(f"term '{name}' has parameters and is owned by '{term.owner}', which is no learning "
+                              f"member; {nearest(str(term.owner), self.members)}")
+        self._check_views()
 
-    def _reads(self) -> list[str]:
-        readers: list[Any] = [*self.members.values(), *self.terms.values()]
+    def _check_views(self) -> None:
+        everyone: dict[str, Any] = {**dict(self.members.items()), **self.frozen}
+        for name, member in everyone.items():
+            if isinstance(member, Look) and all(member.network is not other for other in self.members.values()):
+                raise Mistake(f"a Look is another look of a learning member; '{name}' is one of {member.network.name}, "
+                              f"which is none here. For a teacher give frozen={{'{name}': Frozen(network, view=...)}}.")
+            view = member.view if isinstance(member, Frozen | Look) else None
+            if view is not None and view >= len(self.views):
+                raise Mistake(f"'{name}' looks at view {view} of each image, counted from 0; the method asks for "
+                              f"{list(self.views)}. Name more of them in `views`.")
+
+    def reads(self) -> list[str]:
+        """Every address that a member or term asks for."""
+        readers: list[Any] = [*self.members.values(), *self.frozen.values(), *self.terms.values()]
         return [address for reader in readers for address in reader.reads]
 
     def _tap(self, address: str) -> None:
@@ -111,7 +132,7 @@ class Method(nn.Module):
         everyone: dict[str, Any] = {**dict(self.members.items()), **self.frozen}
         if name not in everyone:
             raise Mistake(f"'{address}' is read, and there is no member '{name}'; {nearest(name, everyone)}")
-        member = everyone[name].network if isinstance(everyone[name], Frozen) else everyone[name]
+        member = everyone[name].network if isinstance(everyone[name], Frozen | Look) else everyone[name]
         if isinstance(member, Network):
             member.tap([tap])
 
@@ -152,7 +173,8 @@ class Method(nn.Module):
 
     def after_step(self, seen: Seen) -> None:
         """Let members and terms update their averages and memories."""
-        for part in (*self.members.values(), *self.terms.values()):
+        parts: list[Member | Term] = [*self.members.values(), *self.terms.values()]
+        for part in parts:
             part.after_step(seen, seen.clock)
 
     def to(self, *args: Any, **kwargs: Any) -> Method:
@@ -178,14 +200,14 @@ class Stage:
         length: For how long, in lengths of the run: 1 is `training.epochs`.
         name: What records call it.
         schedule: Of the learning rate in this stage, in place of the run's.
-        optimizers: Of single members in this stage, in place of the run's.
+        optimizers: What single members have otherwise in this stage; the run's settings go on top.
     """
 
     method: Method
     length: float = 1.0
     name: str = "train"
     schedule: ScheduleSettings | None = None
-    optimizers: Mapping[str, OptimizerSettings] = field(default_factory=dict)
+    optimizers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass
@@ -206,7 +228,7 @@ class Step:
     method: Method
     batch: Batch
     clock: Clock
-    optimizer: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer | Optimizers
     seen: Seen | None = None
     losses: dict[str, Tensor] = field(default_factory=dict)
     weights: Tensor | None = None

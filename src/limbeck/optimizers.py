@@ -3,41 +3,85 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
-from limbeck.config import OptimizerSettings, ScheduleSettings
+from limbeck.config import OptimizerSettings, ScheduleSettings, validated
 from limbeck.errors import Mistake, nearest
-from limbeck.method import Method
+from limbeck.method import Method, Stage
 from limbeck.seen import Clock
 
 
-def build_optimizer(method: Method, settings: OptimizerSettings,
-                    own: Mapping[str, OptimizerSettings]) -> torch.optim.Optimizer:
-    """One optimiser over all owners, each a named group with its own rate and decay.
+class Optimizers:
+    """Optimisers of several kinds, as one: each owner belongs to one of them.
+
+    Attributes:
+        parts: The optimisers.
+    """
+
+    def __init__(self, parts: Sequence[torch.optim.Optimizer]):
+        self.parts = tuple(parts)
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The groups of all parts."""
+        return [group for part in self.parts for group in part.param_groups]
+
+    def step(self) -> None:
+        """Step every part."""
+        for part in self.parts:
+            part.step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget every part's gradients."""
+        for part in self.parts:
+            part.zero_grad(set_to_none=set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for part, own in zip(self.parts, state["parts"], strict=True):
+            part.load_state_dict(own)
+
+
+def build_optimizer(method: Method, settings: OptimizerSettings, own: Mapping[str, Mapping[str, Any]], *,
+                    stages: Sequence[Stage] = ()) -> torch.optim.Optimizer | Optimizers:
+    """One optimiser over all owners, each a named group with its own rate and decay; one of each kind that is asked for.
 
     Args:
         method: Whose members are stepped.
-        settings: For every owner that has none of its own.
-        own: Owner -> settings; the kind of optimiser is the same for all.
+        settings: For every owner.
+        own: Owner -> what it has otherwise, its `schedule` too.
+        stages: All that the run trains, one after the other: who learns in another of them alone may have settings too.
 
     Raises:
-        Mistake: If a name is no owner, or the kinds differ.
+        Mistake: If a name is no owner, or a setting does not fit.
     """
     owners = method.owners()
-    for name, one in own.items():
-        if name not in owners:
-            raise Mistake(f"optimizers.{name} is for no member that learns; {nearest(name, owners)}")
-        if one.name != settings.name:
-            raise Mistake(f"optimizers.{name}.name is {one.name} beside {settings.name}; give all members one kind.")
-    groups = [{"params": parameters, "owner": name, **_options(own.get(name, settings))}
-              for name, parameters in owners.items()]
-    kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.name]
-    optimizer = kind(groups)
-    for group in optimizer.param_groups:
-        group["base_lr"] = group["lr"]
-    return optimizer
+    learners = {*owners, *(name for stage in stages for name in stage.method.owners())}
+    for name in own:
+        if name not in learners:
+            raise Mistake(f"optimizers.{name} is for no member that learns; {nearest(name, learners)}")
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for name, parameters in owners.items():
+        chosen = own_settings(settings, own.get(name, {}))
+        group = {"params": parameters, "owner": name, "base_lr": chosen.lr, "schedule": chosen.schedule and chosen.schedule.model_dump()}
+        groups.setdefault(chosen.name, []).append({**group, **_options(chosen)})
+    kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    parts = [kinds[kind](several) for kind, several in groups.items()]
+    return parts[0] if len(parts) == 1 else Optimizers(parts)
+
+
+def own_settings(settings: OptimizerSettings, own: Mapping[str, Any]) -> OptimizerSettings:
+    """The run's settings with one member's own on top.
+
+    Raises:
+        Mistake: If one of them is unknown or does not fit.
+    """
+    return validated(OptimizerSettings, {**settings.model_dump(), **own})
 
 
 def _options(settings: OptimizerSettings) -> dict[str, object]:
@@ -58,7 +102,7 @@ def rate(settings: ScheduleSettings, clock: Clock) -> float:
     """
     done = clock.step / clock.steps
     if done < settings.warm_up:
-        return (clock.step + 1) / (settings.warm_up * clock.steps)
+        return min(1.0, (clock.step + 1) / (settings.warm_up * clock.steps))
     if settings.kind == "cosine":
         return 0.5 * (1 + math.cos(math.pi * (done - settings.warm_up) / (1 - settings.warm_up)))
     if settings.kind == "steps":
@@ -66,9 +110,10 @@ def rate(settings: ScheduleSettings, clock: Clock) -> float:
     return 1.0
 
 
-def set_rate(optimizer: torch.optim.Optimizer, settings: ScheduleSettings, clock: Clock) -> float:
-    """Put every group at its rate of this step; returns the factor."""
+def set_rate(optimizer: torch.optim.Optimizer | Optimizers, settings: ScheduleSettings, clock: Clock) -> float:
+    """Put every group at its rate of this step, by its own schedule if it has one; returns the others' factor."""
     factor = rate(settings, clock)
     for group in optimizer.param_groups:
-        group["lr"] = group["base_lr"] * factor
+        own = group["schedule"]
+        group["lr"] = group["base_lr"] * (factor if own is None else rate(ScheduleSettings(**own), clock))
     return factor

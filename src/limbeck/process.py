@@ -1,13 +1,14 @@
 """How hard each term pulls, at every moment of training.
 
-A process gives every term its weight by the clock: `Scheduled` by a formula, `Learned` by a search, `Replayed` by what a
-search recorded. The two latter multiply what the method itself schedules, so that any method's terms can be searched.
+A process gives every term its weight by the clock: `Scheduled` by a formula, `Learned` by a search, `Replayed` by what
+a search recorded. The two latter multiply what the method itself schedules, so that any method's terms can be searched.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Literal, Protocol
 
@@ -65,6 +66,7 @@ class Scheduled:
     def __init__(self, weights: Mapping[str, float | Schedule]):
         self.names = tuple(weights)
         self._weights = dict(weights)
+        self._active: tuple[Clock, frozenset[str]] | None = None
 
     def _at(self, name: str, clock: Clock) -> float:
         weight = self._weights[name]
@@ -72,8 +74,14 @@ class Scheduled:
 
     def active(self, clock: Clock) -> frozenset[str]:
         first = clock.at_epoch_start()
-        last = Clock(first.step + clock.steps_per_epoch - 1, clock.steps, clock.steps_per_epoch)
-        return frozenset(n for n in self.names if self._at(n, first) != 0 or self._at(n, last) != 0)
+        if self._active is None or self._active[0] != first:
+            self._active = (first, frozenset(name for name in self.names if self._ever(name, first)))
+        return self._active[1]
+
+    def _ever(self, name: str, first: Clock) -> bool:
+        """Whether a term has a weight at any step of the epoch; a constant is asked once."""
+        steps = range(first.step, first.step + (first.steps_per_epoch if callable(self._weights[name]) else 1))
+        return any(self._at(name, replace(first, step=step)) != 0 for step in steps)
 
     def weights(self, clock: Clock) -> Tensor:
         return torch.tensor([self._at(name, clock) for name in self.names])
@@ -146,7 +154,7 @@ def normaliser(name: str) -> Callable[[Tensor], Tensor]:
 
 
 class Learned:
-    """Weights under search: base weight x scale x normalise(raw) for the searched terms, the base weight for the others.
+    """Weights under search: base weight x scale x normalise(raw) for the searched terms, base weight for the others.
 
     Args:
         base: The method's own process.
@@ -172,7 +180,7 @@ class Learned:
     @property
     def can_vanish(self) -> bool:
         """Whether a computed term's weight can be exactly 0."""
-        return self.normaliser in ("l1", "biased-l1")
+        return self.normaliser in ("l1", "biased-l1") or getattr(self.base, "can_vanish", False)
 
     def active(self, clock: Clock) -> frozenset[str]:
         computed = self.base.active(clock)
@@ -189,7 +197,7 @@ class Learned:
         return weights
 
     def raw_slope(self, slope: Tensor, clock: Clock) -> Tensor:
-        """Slope of the raw weights from the slope of the searched terms' weights: the chain rule through the normaliser.
+        """Slope of the raw weights from that of the searched terms' weights: the chain rule through the normaliser.
 
         Args:
             slope: d(loss) / d(weight) of the searched terms, in the order of `searched`; (L,).
@@ -231,8 +239,8 @@ class Replayed:
         interpolate: What is interpolated: `raw` or `weights`.
         granularity: Weights change every `step`, or only with each `epoch` (read at the epoch's first step).
         threshold: Terms whose raw weight is at or below it are clipped; None clips none.
-        clip: `mask`: drop them, the others as they are; `renormalise`: drop them, the others keep the total;
-            `zero`: their raw weight becomes 0; `floor`: it becomes the threshold. The latter two still compute the term.
+        clip: `mask`: drop them, the others as they are; `renormalise`: drop them, the others keep the total; `zero`:
+            their raw weight becomes 0; `floor`: it becomes the threshold. The latter two still compute the term.
         warp: Points (progress of this run, progress of the search), piecewise linear; None is the straight stretch.
     """
 
@@ -283,7 +291,7 @@ class Replayed:
         return self.raw(clock.at_epoch_start()) > (self.threshold or 0.0)
 
     def _weighed(self, raw: Tensor) -> Tensor:
-        """Normalised weights, the raw ones at or below the threshold first replaced where that is how they are clipped."""
+        """Normalised weights, raw ones at or below the threshold replaced first where that is how they are clipped."""
         if self.threshold is not None and self.clip in ("zero", "floor"):
             raw = torch.where(raw > self.threshold, raw, 0.0 if self.clip == "zero" else self.threshold)
         return self._normalise(raw)

@@ -43,11 +43,25 @@ def mean_over_ranks(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
     return [None if t is None else next(parts).view_as(t) for t in tensors]
 
 
+def gathered(tensor: Tensor) -> Tensor:
+    """Every rank's tensor, one after the other along the first dimension, in which they may differ."""
+    if not several():
+        return tensor
+    lengths = [torch.zeros((), dtype=torch.int64, device=tensor.device) for _ in range(world())]
+    dist.all_gather(lengths, torch.tensor(len(tensor), device=tensor.device))
+    most = max(map(int, lengths))
+    padded = torch.cat([tensor, tensor.new_zeros(most - len(tensor), *tensor.shape[1:])])
+    parts = [torch.empty_like(padded) for _ in lengths]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:int(length)] for part, length in zip(parts, lengths, strict=True)])
+
+
 def average_running_statistics(module: nn.Module) -> None:
     """Give every rank the mean of all ranks' batch-norm statistics, so that all of them score the same network."""
     if not several():
         return
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is not None]
+    norms = [m for m in module.modules()
+             if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is not None]
     buffers = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var)]
     for buffer, mean in zip(buffers, mean_over_ranks(buffers), strict=True):
         if buffer is not None and mean is not None:

@@ -63,7 +63,8 @@ class Recorded:
                 header = json.loads((file.metadata() or {}).get("limbeck", "{}"))
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
         except (SafetensorError, OSError, ValueError) as error:
-            raise Mistake(f"{path} cannot be read as a process file ({error}). Search again, or copy it again.") from None
+            raise Mistake(f"{path} cannot be read as a process file ({error}). "
+                          f"Search again, or copy it again.") from None
         if not isinstance(header, dict) or header.get("format") != _FORMAT or {"raw", "weights"} - tensors.keys():
             raise Mistake(f"{path} is not a process file of this version ({_FORMAT}). "
                           f"Give the process.safetensors of a search run.")

@@ -6,18 +6,24 @@ gradient linearly, so this factor and the terms' own gradients give the slope of
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from limbeck.errors import Mistake
 
+if TYPE_CHECKING:
+    from limbeck.optimizers import Optimizers
 
-def response(optimizer: torch.optim.Optimizer, parameters: dict[str, nn.Parameter]) -> dict[str, Tensor | float]:
+
+def response(optimizer: torch.optim.Optimizer | Optimizers, parameters: dict[str, nn.Parameter]) -> dict[str, Tensor | float]:
     """d(theta') / d(gradient) of the step that the optimiser has just made.
 
-    For SGD with learning rate r: -r (plain and heavy ball), -r (1 + momentum) (Nesterov); the momentum buffer and weight
-    decay do not depend on the newest weights. For Adam and AdamW, with gradient g, bias-corrected moments m and v, and
-    q = sqrt(v) + eps: -r [(1 - beta1) / (c1 q) - m (1 - beta2) g / (c2 sqrt(v) q^2)], c1 and c2 the bias corrections.
+    For SGD with learning rate r: -r (plain and heavy ball), -r (1 + momentum) (Nesterov); the momentum buffer and
+    weight decay do not depend on the newest weights. For Adam and AdamW, with gradient g, bias-corrected moments m and
+    v, and q = sqrt(v) + eps: -r [(1 - beta1) / (c1 q) - m (1 - beta2) g / (c2 sqrt(v) q^2)], c1 and c2 the bias
+    corrections.
 
     Args:
         optimizer: SGD, Adam or AdamW, its state as the step left it, gradients still in place.
@@ -31,10 +37,18 @@ def response(optimizer: torch.optim.Optimizer, parameters: dict[str, nn.Paramete
 
     Source: specs/distpro.md section 8.1 for SGD; Adam's follows by differentiating its update.
     """
-    groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
-    factor = _sgd if isinstance(optimizer, torch.optim.SGD) else _adam
-    check_exact(optimizer)
-    return {name: factor(optimizer, groups[id(p)], p) for name, p in parameters.items() if id(p) in groups}
+    factors: dict[str, Tensor | float] = {}
+    for part in parts(optimizer):
+        check_exact(part)
+        groups = {id(p): group for group in part.param_groups for p in group["params"]}
+        factor = _sgd if isinstance(part, torch.optim.SGD) else _adam
+        factors |= {name: factor(part, groups[id(p)], p) for name, p in parameters.items() if id(p) in groups}
+    return {name: factors[name] for name in parameters if name in factors}
+
+
+def parts(optimizer: torch.optim.Optimizer | Optimizers) -> tuple[torch.optim.Optimizer, ...]:
+    """The single optimisers in one that may be of several kinds."""
+    return (optimizer,) if isinstance(optimizer, torch.optim.Optimizer) else optimizer.parts
 
 
 def check_exact(optimizer: torch.optim.Optimizer) -> None:
@@ -46,11 +60,12 @@ def check_exact(optimizer: torch.optim.Optimizer) -> None:
     decoupled = not isinstance(optimizer, torch.optim.Adam) or isinstance(optimizer, torch.optim.AdamW)
     for group in optimizer.param_groups:
         if group["weight_decay"] and not decoupled:
-            raise Mistake(f"a search through Adam needs weight decay beside the gradient, as AdamW has it; got Adam with L2 "
-                          f"weight decay {group['weight_decay']}. Use AdamW, or weight decay 0.")
+            raise Mistake(f"a search through Adam needs weight decay beside the gradient, as AdamW has it; got Adam "
+                          f"with L2 weight decay {group['weight_decay']}. Use AdamW, or weight decay 0.")
         if group.get("dampening") or group.get("amsgrad") or group.get("maximize"):
-            raise Mistake(f"a search needs {kind} without dampening, amsgrad and maximize, for which its slopes would not "
-                          f"be exact; got {({k: group.get(k) for k in ('dampening', 'amsgrad', 'maximize')})}. Turn it off.")
+            given = {k: group.get(k) for k in ("dampening", "amsgrad", "maximize")}
+            raise Mistake(f"a search needs {kind} without dampening, amsgrad and maximize, for which its slopes would "
+                          f"not be exact; got {given}. Turn it off.")
 
 
 def _sgd(optimizer: torch.optim.Optimizer, group: dict, parameter: nn.Parameter) -> float:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from limbeck import __version__
-from limbeck.config import Job, as_yaml, validated
+from limbeck.config import Job, as_yaml, read_yaml, validated
 from limbeck.errors import Mistake
 from limbeck.files import unwritable, write_whole
 
@@ -78,7 +78,7 @@ class Run:
             Mistake: If the folder holds another job, or something that is no run.
         """
         if self.config.is_file():
-            before, now = yaml.safe_load(self.config.read_text()), yaml.safe_load(as_yaml(job))
+            before, now = read_yaml(self.config), yaml.safe_load(as_yaml(job))
             if before != now:
                 changed = ", ".join(_differences(before, now)) or "its layout"
                 raise Mistake(f"{self.folder} holds a run with other settings (they differ in {changed}). "
@@ -97,7 +97,8 @@ class Run:
         """
         from safetensors.torch import save
 
-        state = {key: value.detach().cpu().contiguous().clone() for key, value in network.deployed().state_dict().items()}
+        plain = network.deployed().state_dict()
+        state = {key: value.detach().cpu().contiguous().clone() for key, value in plain.items()}
         write_whole(self.folder / "best.safetensors" if best else self.weights, save(state))
 
     def job(self) -> Job:
@@ -108,7 +109,7 @@ class Run:
         """
         if not self.config.is_file():
             raise Mistake(f"{self.folder} is no run: it holds no config.yaml. Give the folder that --run named.")
-        return validated(Job, yaml.safe_load(self.config.read_text()))
+        return validated(Job, read_yaml(self.config))
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write one of the folder's small records."""

@@ -1,9 +1,9 @@
 """Learns the weights of any method's terms: after each step, along the slope of the held-out loss.
 
-The weights enter the loss linearly, so after the step theta' = S(theta, sum_i w_i g_i) the slope of the held-out loss L is
+Weights enter the loss linearly, so after the step theta' = S(theta, sum_i w_i g_i) the slope of the held-out loss L is
     dL/dw_i = <g_i, d>,    d = R * v,    v = dL/dtheta at theta',    R = d theta' / d gradient (see `response`).
-g_i is the gradient of term i at theta on the training batch: no second derivatives are needed. `slopes` has four ways to
-get <g_i, d>. The chain rule through the normaliser turns them into slopes of the raw weights.
+g_i is the gradient of term i at theta on the training batch: no second derivatives are needed. `slopes` has four ways
+to get <g_i, d>. The chain rule through the normaliser turns them into slopes of the raw weights.
 
 Order `real`: the real step is the one looked through, and the new weights serve from the next step on. Order `paper`: a
 tentative step first, undone to the bit, then the real one with the new weights. Order `lagged`: v is taken at theta.
@@ -24,7 +24,7 @@ from limbeck.method import Method, Step
 from limbeck.process import Learned
 from limbeck.ranks import mean_over_ranks
 from limbeck.recorded import Recorded
-from limbeck.response import check_exact, response
+from limbeck.response import check_exact, parts, response
 from limbeck.seen import Batch, random_state, set_random_state
 from limbeck.slopes import ESTIMATORS, Estimator, Passes
 from limbeck.tasks import Task
@@ -65,8 +65,9 @@ class Search:
             raise Mistake("a search needs a method with searchable terms under a Learned process; this one has none. "
                           "Choose a method that has terms beside its supervised loss.")
         if len(method.turns) > 1:
-            raise Mistake(f"a search looks through one optimiser step; this method takes {len(method.turns)} turns in a "
-                          f"step, for which its slopes would not be exact. Use a method, or a form of it, with one turn.")
+            raise Mistake(f"a search looks through one optimiser step; this method takes {len(method.turns)} turns in "
+                          f"a step, for which its slopes would not be exact. Use a method, or a form of it, with one "
+                          f"turn.")
         self.method, self.process, self.task, self.held_out = method, method.process, task, held_out
         self.estimator, self.order, self.every, self.mode, self.autocast = estimator, order, every, mode, autocast
         raw = [self.process.raw]
@@ -83,7 +84,8 @@ class Search:
         return self.order == "real" and self._due(step)
 
     def before(self, step: Step) -> None:
-        check_exact(step.optimizer)
+        for part in parts(step.optimizer):
+            check_exact(part)
         if not self._due(step.clock.step):
             return
         if self.order == "real":
@@ -107,9 +109,8 @@ class Search:
         """The paper's order: look through a tentative step, put everything back, update the weights."""
         parameters = dict(self.method.named_parameters())
         start = {name: p.detach().clone() for name, p in parameters.items()}
-        memory: dict[Tensor, dict[str, Any]] = {
-                  p: {k: _copied(v) for k, v in step.optimizer.state[p].items()}
-                  for p in parameters.values() if p in step.optimizer.state}
+        memory = {part: {p: {k: _copied(v) for k, v in own.items()} for p, own in part.state.items()}
+                  for part in parts(step.optimizer)}
         self._gradients(step, parameters)
         if self.order == "paper":
             step.optimizer.step()
@@ -120,8 +121,9 @@ class Search:
             for name, p in parameters.items():
                 p.copy_(start[name])
                 p.grad = None
-                step.optimizer.state.pop(p, None)
-        step.optimizer.state.update(memory)
+        for part, states in memory.items():
+            part.state.clear()
+            part.state.update(states)
         self._update(step, start, direction)
         step.seen, step.losses, step.weights = None, {}, None
 
@@ -143,7 +145,7 @@ class Search:
 
     def _lagged_direction(self, step: Step) -> dict[str, Tensor]:
         """R * v with v at theta; R is a number for SGD, and for Adam it needs the step that is not taken."""
-        if not isinstance(step.optimizer, torch.optim.SGD):
+        if not all(isinstance(part, torch.optim.SGD) for part in parts(step.optimizer)):
             raise Mistake("order 'lagged' needs SGD as the student's optimiser; use order 'real' or 'paper' with Adam.")
         return self._direction(step, self._held_out_gradient(step))
 

@@ -1,8 +1,9 @@
 """Four ways to get <g_i, d>: how fast each term falls when the members' parameters move along d.
 
 * `exact`: term i reads members' outputs F at addresses a, so <g_i, d> = sum_a <d l_i / d F_a, dF_a along d>. The first
-  factor is what the step's own backward leaves at the term's aliases (times w_i); the second comes from one forward-mode
-  pass through the members that carry d, the same for all terms. Nothing runs twice through connectors or teacher.
+  factor is what the step's own backward leaves at the term's aliases (times w_i); the second comes from one
+  forward-mode pass through the members that carry d, the same for all terms. Nothing runs twice through connectors or
+  teacher.
 * `forward`: one forward-mode pass through everything.
 * `central`: (l_i(theta + e d) - l_i(theta - e d)) / 2e with |e d| = 0.01, as the paper has it.
 * `onesided`: (l_i(theta + e d) - l_i(theta)) / e; l_i(theta) is the step's own where that ran in full precision.
@@ -66,7 +67,8 @@ class _Everything(nn.Module):
         super().__init__()
         self.method = method
 
-    def forward(self, seen: Seen, active: frozenset[str], addresses: tuple[str, ...]) -> tuple[dict[str, Tensor], Outputs]:
+    def forward(self, seen: Seen, active: frozenset[str],
+                addresses: tuple[str, ...]) -> tuple[dict[str, Tensor], Outputs]:
         return self.method(seen, active), {address: seen[address] for address in addresses}
 
 
@@ -106,7 +108,7 @@ def exact(passes: Passes, step: Step, start: Mapping[str, Tensor], direction: Ma
 
 
 def _in_order(seen: Seen, aliases: Iterable[Iterable[str]]) -> list[str]:
-    """The addresses, by when their members began: one that runs inside another takes its place among its random numbers."""
+    """The addresses, by when their members began: one that runs inside another draws between its random numbers."""
     members = list(seen.random)
     return sorted({a for own in aliases for a in own}, key=lambda a: (members.index(a.partition(".")[0]), a))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import Any
 
 from torch import nn
 
+from limbeck import places
 from limbeck.config import NetworkSettings
 from limbeck.data import Data
 from limbeck.errors import Mistake, nearest
@@ -48,8 +48,8 @@ def check_network(settings: NetworkSettings) -> None:
         _factory(settings.name)
     elif kind == settings.name:
         if "/" in settings.name or settings.name.startswith("."):
-            raise Mistake(f"a network is needed; {settings.name} is no folder of a finished run (it holds no {_DESCRIPTION}). "
-                          f"Give the folder that --run named, once its job is done.")
+            raise Mistake(f"a network is needed; {settings.name} is no folder of a finished run (it holds no "
+                          f"{_DESCRIPTION}). Give the folder that --run named, once its job is done.")
         find(settings.name)
     else:
         raise Mistake(f"a network is NAME, timm:NAME, torchvision:NAME, py:module:factory or a run's folder; got "
@@ -57,8 +57,8 @@ def check_network(settings: NetworkSettings) -> None:
     if settings.weights not in (None, "pretrained") and not Path(str(settings.weights)).is_file():
         raise Mistake(f"weights for {settings.name} are needed; there is no file {settings.weights}. Check the path.")
     if settings.weights == "pretrained" and kind not in ("timm", "torchvision"):
-        raise Mistake(f"{settings.name}@pretrained: only timm: and torchvision: networks come with weights of their own. "
-                      f"Give a checkpoint's path behind the @.")
+        raise Mistake(f"{settings.name}@pretrained: only timm: and torchvision: networks come with weights of their "
+                      f"own. Give a checkpoint's path behind the @.")
 
 
 def open_network(settings: NetworkSettings, data: Data) -> Network:
@@ -127,11 +127,11 @@ def _check_classes(folder: Path, own: tuple[str, ...], wanted: tuple[str, ...]) 
     if own == wanted:
         return
     if len(own) != len(wanted):
-        raise Mistake(f"{folder} knows {len(own)} classes and the data has {len(wanted)}. Give a network trained on these "
-                      f"classes, or the data with data.classes={len(own)}.")
+        raise Mistake(f"{folder} knows {len(own)} classes and the data has {len(wanted)}. Give a network trained on "
+                      f"these classes, or the data with data.classes={len(own)}.")
     place = next(i for i, (a, b) in enumerate(zip(own, wanted, strict=True)) if a != b)
-    raise Mistake(f"{folder} and the data disagree on the names or order of classes: class {place} is '{own[place]}' there "
-                  f"and '{wanted[place]}' here. Give a network trained on these classes in this order.")
+    raise Mistake(f"{folder} and the data disagree on the names or order of classes: class {place} is '{own[place]}' "
+                  f"there and '{wanted[place]}' here. Give a network trained on these classes in this order.")
 
 
 def _statistics(settings: NetworkSettings, own: Statistics | None, data: Data) -> Statistics:
@@ -200,16 +200,7 @@ def _known(kind: str, name: str) -> None:
 
 
 def _factory(text: str) -> Callable[..., nn.Module]:
-    _, _, rest = text.partition(":")
-    module, _, attribute = rest.partition(":")
-    if not module or not attribute:
+    place = text.partition(":")[2]
+    if not all(place.rpartition(":")[::2]):
         raise Mistake(f"one's own network is py:module:factory; got '{text}'. For example py:mynets.small:tiny_net")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except ImportError as error:
-        raise Mistake(f"'{text}' needs a module that can be imported: {error}. Run where it is, or install it.") from None
-    except AttributeError:
-        names = [n for n in dir(importlib.import_module(module)) if not n.startswith("_")]
-        raise Mistake(f"module {module} has no '{attribute}'; {nearest(attribute, names)}") from None
-    factory: Callable[..., nn.Module] = found
-    return factory
+    return places.find(place)

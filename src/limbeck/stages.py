@@ -34,16 +34,17 @@ class _Call:
     @property
     def spatial(self) -> bool:
         """A map (1, C, H, W) or tokens (1, T, C) with more than one position."""
-        return (len(self.shape) == 4 and self.shape[2] * self.shape[3] > 1) or (len(self.shape) == 3 and self.shape[1] > 1)
+        return ((len(self.shape) == 4 and self.shape[2] * self.shape[3] > 1)
+                or (len(self.shape) == 3 and self.shape[1] > 1))
 
 
 def discover(module: nn.Module, dummy: Tensor) -> dict[str, str]:
     """Canonical taps of any network: what it declares, and what one dummy batch shows beyond that.
 
-    Stages come, in this order of trust, from the network's own `taps`, from timm's `feature_info`, from numbered siblings
-    (`layer1`...`layer4`, `stages.0`...; evenly spaced ones where there are many, as in transformers), and from the last
-    module at each resolution. `stageN.pre` is the input of the stage's last activation where it ends in one, and the
-    stage itself where not. `pooled` is the input of the last linear layer.
+    Stages come, in this order of trust, from the network's own `taps`, from timm's `feature_info`, from numbered
+    siblings (`layer1`...`layer4`, `stages.0`...; evenly spaced ones where there are many, as in transformers), and from
+    the last module at each resolution. `stageN.pre` is the input of the stage's last activation where it ends in one,
+    and the stage itself where not. `pooled` is the input of the last linear layer.
 
     Args:
         module: Any network.
@@ -100,7 +101,7 @@ def _from_feature_info(module: nn.Module) -> list[str]:
 
 
 def _from_siblings(calls: list[_Call]) -> list[str]:
-    """The family of numbered siblings nearest the root whose members all return maps or tokens and hold most weights."""
+    """The numbered siblings nearest the root whose members all return maps or tokens and hold most weights."""
     families: dict[str, list[str]] = {}
     for call in calls:
         found = _NUMBERED.match(call.path)

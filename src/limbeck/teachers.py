@@ -35,9 +35,10 @@ def check_teacher(teacher: Network, batches: Batches, task: Task, classes: int, 
     chance = 1 / classes
     limit = 100 * (chance + 3 * math.sqrt(chance * (1 - chance) / len(batches.split)))
     if accuracy <= limit:
-        raise Mistake(f"the teacher {teacher.name} is right on {accuracy:.1f} % of {len(batches.split)} training images, and "
-                      f"guessing gives {100 * chance:.1f} %. Give trained weights (NAME@CHECKPOINT or a run's folder), check "
-                      f"teacher.statistics and the order of classes, or set training.check_teacher=false.")
+        raise Mistake(f"the teacher {teacher.name} is right on {accuracy:.1f} % of {len(batches.split)} training "
+                      f"images, and guessing gives {100 * chance:.1f} %. Give trained weights (NAME@CHECKPOINT or a "
+                      f"run's folder), check teacher.statistics and the order of classes, or set "
+                      f"training.check_teacher=false.")
     if key not in known:
         write_whole(memory, json.dumps({**known, key: accuracy}))
     return accuracy

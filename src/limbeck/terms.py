@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -90,13 +91,17 @@ class Match(Term):
         self.connect, self.connect_source = connect, connect_source
 
     def forward(self, seen: Seen) -> Tensor:
+        student, source = self.sides(seen)
+        targets = (seen.batch.targets,) if self.labelled else ()
+        with torch.autocast(seen.batch.images.device.type, enabled=False):
+            return self.distance(student, source, *targets)
+
+    def sides(self, seen: Seen) -> tuple[Any, Any]:
+        """The student's and the source's side as they are compared: connected, float32 at least; tuples of several."""
         pulled = [seen[address] for address in self.student]
         sources = [seen.detached(a) if self.detach else seen[a] for a in self.source]
-        student = self._connected(self.connect, pulled)
-        source = self._connected(self.connect_source, sources)
-        with torch.autocast(student[0].device.type, enabled=False):
-            given = [_packed([full(x) for x in student]), _packed([full(x) for x in source])]
-            return self.distance(*given, seen.batch.targets) if self.labelled else self.distance(*given)
+        student, source = self._connected(self.connect, pulled), self._connected(self.connect_source, sources)
+        return _packed([full(x) for x in student]), _packed([full(x) for x in source])
 
     @staticmethod
     def _connected(connector: nn.Module | None, inputs: list[Tensor]) -> list[Tensor]:

@@ -27,7 +27,7 @@ from torch import nn
 
 from limbeck import checkpoints, ranks
 from limbeck.averages import Averages
-from limbeck.config import OptimizerSettings, ScheduleSettings, TrainingSettings
+from limbeck.config import OptimizerSettings, ScheduleSettings, TrainingSettings, merged
 from limbeck.data import Batches
 from limbeck.engine import Interrupts, autocast, wrap
 from limbeck.errors import Mistake, Stopped
@@ -53,7 +53,7 @@ class Trainer:
         run: The folder.
         settings: How long and how exactly.
         optimizer: For every member without one of its own.
-        optimizers: Of single members, by name.
+        optimizers: What single members have otherwise, by name.
         schedule: Of the learning rate.
         companion: What goes beside the loop.
         accelerator: The engine; see `engine.start`.
@@ -62,7 +62,7 @@ class Trainer:
 
     def __init__(self, stages: Sequence[Stage], task: Task, batches: Batches, splits: Mapping[str, Batches], run: Run,
                  settings: TrainingSettings, *, optimizer: OptimizerSettings, schedule: ScheduleSettings,
-                 accelerator: Accelerator, optimizers: Mapping[str, OptimizerSettings] | None = None,
+                 accelerator: Accelerator, optimizers: Mapping[str, Mapping[str, Any]] | None = None,
                  companion: Companion | None = None, display: Display | None = None):
         self.stages, self.task, self.batches, self.splits, self.run = stages, task, batches, splits, run
         self.settings, self.optimizer_settings, self.optimizers = settings, optimizer, optimizers or {}
@@ -99,7 +99,8 @@ class Trainer:
         layout = torch.channels_last if self.settings.channels_last else torch.preserve_format
         self.method = stage.method.to(self.accelerator.device, memory_format=layout)
         self.method.train()
-        self.optimizer = build_optimizer(self.method, self.optimizer_settings, {**self.optimizers, **stage.optimizers})
+        own_settings = merged(stage.optimizers, self.optimizers)
+        self.optimizer = build_optimizer(self.method, self.optimizer_settings, own_settings, stages=self.stages)
         self.frozen = {name: teacher.network.fingerprint() for name, teacher in self.method.frozen.items()}
         per_epoch = len(self.batches)
         self.clock = Clock(0, max(1, round(stage.length * self.settings.epochs * per_epoch)), per_epoch)
@@ -109,8 +110,8 @@ class Trainer:
 
     def _restore(self, shared: Mapping[str, Any], own: Mapping[str, Any]) -> None:
         if shared["frozen"] != self.frozen:
-            raise Mistake(f"{self.run.checkpoint} was trained with other frozen networks ({shared['frozen']}) than are given "
-                          f"now ({self.frozen}). Give the same weights, or start another run.")
+            raise Mistake(f"{self.run.checkpoint} was trained with other frozen networks ({shared['frozen']}) than are "
+                          f"given now ({self.frozen}). Give the same weights, or start another run.")
         self.method.load_state_dict(shared["method"])
         self.optimizer.load_state_dict(shared["optimizer"])
         self.clock, self.best = replace(self.clock, step=shared["step"]), shared["best"]
@@ -185,9 +186,9 @@ class Trainer:
     def _check_finite(self) -> None:
         bad = [name for name, value in self.averages.means().items() if not math.isfinite(value)]
         if bad:
-            raise Mistake(f"the loss stopped being a number at or before step {self.clock.step}: {', '.join(bad)}. The last "
-                          f"checkpoint is unharmed. Lower optimizer.lr or the terms' weights, add schedule.warm_up, or set "
-                          f"training.precision=float32; then choose another --run.")
+            raise Mistake(f"the loss stopped being a number at or before step {self.clock.step}: {', '.join(bad)}. The "
+                          f"last checkpoint is unharmed. Lower optimizer.lr or the terms' weights, add "
+                          f"schedule.warm_up, or set training.precision=float32; then choose another --run.")
 
     def _end_epoch(self, stage: Stage, seconds: float, steps: int) -> None:
         self._check_finite()

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, create_model
 
+from limbeck import own, places
 from limbeck.config import Job, MethodSettings, ProcessSettings, ScheduleSettings, validated
 from limbeck.errors import Mistake, nearest
 from limbeck.members import Frozen, Member, Network
@@ -24,11 +25,13 @@ _SEPARATOR = "+"
 
 
 def function(name: str) -> Callable[..., Method | list[Stage]]:
-    """The function that builds a method.
+    """The function that builds a method: limbeck's by its name, one's own by its place (`mine.py:cosine`).
 
     Raises:
         Mistake: If there is no method of the name.
     """
+    if places.is_place(name):
+        return own.method(name)
     if name not in METHODS:
         raise Mistake(f"there is no method '{name}'; {nearest(name, METHODS)}")
     file = METHODS[name].partition(":")[0]
@@ -43,7 +46,12 @@ def parts_of(name: str) -> list[str]:
 
 def needs_teacher(name: str) -> bool:
     """Whether a method, or any part of a blend, asks for a teacher."""
-    return any("teacher" in inspect.signature(function(part)).parameters for part in parts_of(name))
+    return any(_needs_teacher(function(part)) for part in parts_of(name))
+
+
+def _needs_teacher(build: Callable[..., Method | list[Stage]]) -> bool:
+    optional = type(None) in typing.get_args(typing.get_type_hints(build).get("teacher"))
+    return "teacher" in inspect.signature(build).parameters and not optional
 
 
 def networks_of(name: str) -> dict[str, bool]:
@@ -85,11 +93,14 @@ def own_options(settings: MethodSettings) -> dict[str, dict[str, Any]]:
         return {names[0]: options(names[0], settings.options)}
     for name in names:
         function(name)
-    stray = [key for key in settings.options if key not in names]
+    called = [own.short(name) for name in names]
+    if len(set(called)) < len(called):
+        raise Mistake(f"every method of a blend needs a name of its own; got {called}. Rename one of the functions.")
+    stray = [key for key in settings.options if key not in called]
     if stray:
         raise Mistake(f"options of a blend belong to one of its methods; got method.{stray[0]}. Write for example "
-                      f"method.{names[0]}.{stray[0]}; the methods are {names}.")
-    return {name: options(name, settings.options.get(name, {})) for name in names}
+                      f"method.{called[0]}.{stray[0]}; the methods are {called}.")
+    return {name: options(name, settings.options.get(own.short(name), {})) for name in names}
 
 
 def build_stages(settings: MethodSettings, student: Network, teacher: Network | None, setting: Setting,
@@ -114,7 +125,7 @@ def build_stages(settings: MethodSettings, student: Network, teacher: Network | 
     staged = [name for name, one in built.items() if isinstance(one, list)]
     if staged:
         raise Mistake(f"a blend has one stage; {staged[0]} trains several one after the other. Choose its joint form.")
-    return [Stage(blend({name: one for name, one in built.items() if isinstance(one, Method)}))]
+    return [Stage(blend({own.short(name): one for name, one in built.items() if isinstance(one, Method)}))]
 
 
 def _built(name: str, chosen: Mapping[str, Any], student: Network, teacher: Network | None, setting: Setting,
@@ -137,7 +148,7 @@ def blend(methods: Mapping[str, Method]) -> Method:
     There is one supervised loss, `ce`, with the largest of their weights for it.
 
     Raises:
-        Mistake: If two methods have different members of one name, or other turns or deployments.
+        Mistake: If two methods have different members of one name, other views, or other turns or deployments.
     """
     members: dict[str, Member] = {}
     frozen: dict[str, Frozen] = {}
@@ -151,8 +162,12 @@ def blend(methods: Mapping[str, Method]) -> Method:
                 raise Mistake(f"{name} does not blend with the methods before it: both have a member '{key}'. Use one.")
         frozen |= method.frozen
         terms |= {key if key == "ce" else f"{name}/{key}": term for key, term in method.terms.items()}
+    views = {method.views for method in methods.values()} - {()}
+    if len(views) > 1:
+        raise Mistake(f"methods of a blend look at the same further views of an image; these ask for {sorted(views)}. "
+                      f"Use one of them.")
     return Method(members, terms, Blended({name: method.process for name, method in methods.items()}), frozen=frozen,
-                  views=[view for method in methods.values() for view in method.views])
+                  views=next(iter(views), ()))
 
 
 def under_search(method: Method, job: Job) -> Method:
@@ -179,18 +194,19 @@ def under_replay(method: Method, settings: ProcessSettings, recorded: Recorded |
     unknown = [name for name in recorded.names if name not in names]
     note = None
     if missing or unknown:
-        note = (f"the process and the method do not share all terms; only in the process: {unknown or 'none'}; only in the "
-                f"method: {missing or 'none'}")
+        note = (f"the process and the method do not share all terms; only in the process: {unknown or 'none'}; only in "
+                f"the method: {missing or 'none'}")
         if settings.unmatched == "refuse" or len(missing) == len(names):
-            raise Mistake(f"{note}. Search on networks with the same stages and transforms, or set process.unmatched=drop "
-                          f"to leave these terms out.")
+            raise Mistake(f"{note}. Search on networks with the same stages and transforms, or set "
+                          f"process.unmatched=drop to leave these terms out.")
     replayed = Replayed(method.process, recorded, absent=missing, use=settings.use, scale=settings.scale,
-                        interpolate=settings.interpolate, granularity=settings.granularity, threshold=settings.threshold,
-                        clip=settings.clip, warp=_warp(settings, recorded, schedule))
+                        interpolate=settings.interpolate, granularity=settings.granularity,
+                        threshold=settings.threshold, clip=settings.clip, warp=_warp(settings, recorded, schedule))
     return method.under(replayed), note
 
 
-def _warp(settings: ProcessSettings, recorded: Recorded, schedule: ScheduleSettings) -> Sequence[tuple[float, float]] | None:
+def _warp(settings: ProcessSettings, recorded: Recorded,
+          schedule: ScheduleSettings) -> Sequence[tuple[float, float]] | None:
     """Rate drops of this run onto those of the search, for `warp: drops`."""
     if settings.warp == "straight":
         return None

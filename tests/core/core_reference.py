@@ -126,9 +126,10 @@ def through_the_step(search: Search, optimizer: torch.optim.Optimizer, now: Cloc
     after = {name: rule(optimizer, parameters[name], value, gradient)
              for (name, value), gradient in zip(values.items(), gradients, strict=True)}
     student, prefix = method.student(), "members.student.module."
-    inner = {name.removeprefix(prefix): x for name, x in {**state, **statistics, **after}.items() if name.startswith(prefix)}
-    images = held_out(now.step)
-    logits = functional_call(student.deployed().train(search.mode == "train"), inner, (student.normalise(images.images),))
+    inner = {name.removeprefix(prefix): x for name, x in {**state, **statistics, **after}.items()
+             if name.startswith(prefix)}
+    images, plain = held_out(now.step), student.deployed().train(search.mode == "train")
+    logits = functional_call(plain, inner, (student.normalise(images.images),))
     of_weights, of_raw = torch.autograd.grad(F.cross_entropy(logits, images.targets), [free, raw])
     return {"weights": of_weights, "raw": of_raw, **{f"after.{name}": x.detach() for name, x in after.items()}}
 

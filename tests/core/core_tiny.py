@@ -1,4 +1,4 @@
-"""Networks of 8 channels for images of 16×16, and the least job around them. Module-level classes, so that they pickle."""
+"""Networks of 8 channels for images of 16×16, and the least job around them. Classes of this module, so they pickle."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ CLASSES = 3
 SIZE = (3, 16, 16)
 
 
-def _stage(width_in: int, width: int, stride: int, activation: Callable[[], nn.Module], dropout: float) -> nn.Sequential:
+def _stage(width_in: int, width: int, stride: int, activation: Callable[[], nn.Module],
+           dropout: float) -> nn.Sequential:
     return nn.Sequential(OrderedDict(
         conv=nn.Conv2d(width_in, width, 3, stride=stride, padding=1, bias=False), norm=nn.BatchNorm2d(width),
         act=activation(), drop=nn.Dropout(dropout)))

@@ -25,7 +25,8 @@ def test_tokens_become_a_grid_without_those_before_it(before):
     assert torch.equal(as_map(tokens), grid)
 
 
-@pytest.mark.parametrize(("shape", "expected"), [((8, 4, 5), (8, 4, 5)), ((197, 192), (192, 14, 14)), ((64,), (64, 1, 1))])
+@pytest.mark.parametrize(("shape", "expected"), [((8, 4, 5), (8, 4, 5)), ((197, 192), (192, 14, 14)),
+                                                 ((64,), (64, 1, 1))])
 def test_shapes_of_maps_are_known_without_data(shape, expected):
     assert map_shape(shape) == expected
 

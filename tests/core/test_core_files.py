@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,7 +30,7 @@ def full_disk(*_: object) -> None:
 
 
 @pytest.fixture(params=["fsync", "write", "replace"])
-def full(request, monkeypatch) -> Iterator[None]:
+def full(request, monkeypatch) -> None:
     """A disk that is full when the content is written, when it is flushed, or when the file is renamed."""
     if request.param == "fsync":
         monkeypatch.setattr(os, "fsync", full_disk)
@@ -55,7 +54,6 @@ def full(request, monkeypatch) -> Iterator[None]:
                 full_disk()
 
         monkeypatch.setattr(Path, "open", lambda path, *args, **more: Full(really_open(path, *args, **more)))
-    yield
 
 
 @pytest.mark.usefixtures("full")

@@ -44,7 +44,8 @@ def test_images_of_another_size_are_resized_only_where_asked():
     expected = F.interpolate(images, (16, 16), mode="bilinear", antialias=True)
     torch.testing.assert_close(member.normalise(images) * member.std + member.mean, expected)
     assert network(Plain()).normalise(images).shape == (5, 3, 24, 24)
-    torch.testing.assert_close(member.normalise(images[..., :16, :16]), network(Plain()).normalise(images[..., :16, :16]))
+    fitting = images[..., :16, :16]
+    torch.testing.assert_close(member.normalise(fitting), network(Plain()).normalise(fitting))
 
 
 @pytest.mark.parametrize(("mean", "std"), [((0.5,), (0.2, 0.2)), ((0.5,), (0.0,)), ((0.5, 0.5), (0.2, -1.0))])
@@ -118,15 +119,15 @@ def test_building_and_tapping_touch_neither_statistics_nor_modes():
 
 
 def test_a_fresh_network_is_the_seeds_own_and_disturbs_no_one():
-    member = Network(Plain(), name="tiny", size=(3, 16, 16), statistics=STATISTICS["imagenet"], resize=True, factory=Plain)
+    imagenet = STATISTICS["imagenet"]
+    member = Network(Plain(), name="tiny", size=(3, 16, 16), statistics=imagenet, resize=True, factory=Plain)
     before = torch.get_rng_state()
     one, again, other = member.fresh(3), member.fresh(3), member.fresh(4)
     assert torch.equal(torch.get_rng_state(), before)
     assert same(state(one), again)
     assert not same(state(one), other)
     assert not same(state(one), member)
-    assert (one.name, one.size, one.statistics, one.resize, one.factory) == (
-        "tiny", (3, 16, 16), STATISTICS["imagenet"], True, Plain)
+    assert (one.name, one.size, one.statistics, one.resize, one.factory) == ("tiny", (3, 16, 16), imagenet, True, Plain)
 
 
 def test_a_fresh_network_leaves_the_gpus_random_state_alone(monkeypatch):
@@ -135,7 +136,7 @@ def test_a_fresh_network_leaves_the_gpus_random_state_alone(monkeypatch):
 
 
 def test_a_finished_module_has_no_fresh_copy():
-    with pytest.raises(Mistake, match="an untrained copy of tiny is needed.*Give Network a factory"):
+    with pytest.raises(Mistake, match=r"an untrained copy of tiny is needed.*Give Network a factory"):
         network(Plain()).fresh(0)
 
 

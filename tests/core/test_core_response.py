@@ -36,7 +36,8 @@ def test_the_response_is_the_difference_of_two_steps(kind, steps):
 
 def test_each_parameter_answers_by_its_own_group():
     one, two, alone = (nn.Parameter(torch.ones(2)) for _ in range(3))
-    optimizer = torch.optim.SGD([{"params": [one], "lr": 0.5}, {"params": [two], "momentum": 0.9, "nesterov": True}], lr=0.1)
+    groups = [{"params": [one], "lr": 0.5}, {"params": [two], "momentum": 0.9, "nesterov": True}]
+    optimizer = torch.optim.SGD(groups, lr=0.1)
     found = response(optimizer, {"one": one, "two": two, "alone": alone})
     assert found == {"one": -0.5, "two": pytest.approx(-0.19)}
 

@@ -1,4 +1,4 @@
-"""What has been seen: outputs by address, computed once, when first asked for; aliases; replayed random numbers; clocks."""
+"""What has been seen: outputs by address, computed once when first asked for; aliases; random numbers; clocks."""
 
 from __future__ import annotations
 

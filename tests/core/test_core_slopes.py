@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -76,7 +77,7 @@ def test_differences_converge_at_their_order(monkeypatch, name, estimator, order
         monkeypatch.setattr(slopes, "_REACH", reach)
         errors.append((made.estimate(estimator) - made.expected()).abs().sum().item())
     assert errors[-1] > 0
-    for wide, narrow in zip(errors, errors[1:], strict=False):
+    for wide, narrow in pairwise(errors):
         assert math.log2(wide / narrow) == pytest.approx(order, abs=0.15)
 
 

@@ -88,7 +88,8 @@ def test_a_stage_that_ends_in_no_activation_is_its_own_pre():
         return nn.Sequential(nn.ReLU(), nn.Conv2d(width_in, 8, 3, stride=stride, padding=1))
 
     taps = discover(Mapped(part1=block(3, 1), part2=block(8, 2)), DUMMY)
-    assert taps == {"stage1": "part1", "stage1.pre": "part1", "stage2": "part2", "stage2.pre": "part2", "pooled": "fc:in"}
+    assert taps == {"stage1": "part1", "stage1.pre": "part1", "stage2": "part2", "stage2.pre": "part2",
+                    "pooled": "fc:in"}
 
 
 def test_the_first_of_more_than_four_stages_is_the_stem():

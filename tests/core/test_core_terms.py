@@ -41,7 +41,8 @@ def test_supervision_is_the_tasks_loss_of_one_member():
     known, one = Known(), batch()
     term = Supervise("student", Classification(label_smoothing=0.1), tap="other")
     loss = term(known.seen(one))
-    torch.testing.assert_close(loss, F.cross_entropy(known.outputs["student"]["other"], one.targets, label_smoothing=0.1))
+    expected = F.cross_entropy(known.outputs["student"]["other"], one.targets, label_smoothing=0.1)
+    torch.testing.assert_close(loss, expected)
     loss.backward()
     assert known.felt() == {"student.other"}
     assert (term.reads, term.owner, term.searchable) == (("student.other",), "student", False)
@@ -49,7 +50,7 @@ def test_supervision_is_the_tasks_loss_of_one_member():
 
 def test_supervision_without_labels_is_a_mistake():
     one = batch()
-    with pytest.raises(Mistake, match="supervised loss of 'student' needs labelled images.*set the weight"):
+    with pytest.raises(Mistake, match=r"supervised loss of 'student' needs labelled images.*set the weight"):
         Supervise("student", Classification())(Known().seen(Batch(one.images, None, one.index)))
 
 
@@ -75,7 +76,8 @@ def test_a_match_reads_both_sides_and_belongs_to_the_first_student():
 
 def test_connectors_learn_on_both_sides():
     known = Known()
-    term = Match("student.logits", "teacher.logits", difference, connect=nn.Linear(3, 4), connect_source=nn.Linear(3, 4))
+    one, two = nn.Linear(3, 4), nn.Linear(3, 4)
+    term = Match("student.logits", "teacher.logits", difference, connect=one, connect_source=two)
     term(known.seen()).backward()
     assert all(p.grad is not None for p in term.parameters())
     assert len(list(term.parameters())) == 4

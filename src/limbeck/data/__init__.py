@@ -1,10 +1,12 @@
 """Data: sources of images, splits held in memory or streamed, and fast batches of them."""
 
-from limbeck.data.augment import Augmentation, Views
+from limbeck.data.augment import Augmentation, Change, Views
 from limbeck.data.batches import Batches
 from limbeck.data.dataset import Data, Statistics
 from limbeck.data.images import Split, hold_out
 from limbeck.data.opening import open_data
 from limbeck.data.sources import SOURCES
+from limbeck.data.strong import Strong
 
-__all__ = ["SOURCES", "Augmentation", "Batches", "Data", "Split", "Statistics", "Views", "hold_out", "open_data"]
+__all__ = ["SOURCES", "Augmentation", "Batches", "Change", "Data", "Split", "Statistics", "Strong", "Views",
+           "hold_out", "open_data"]

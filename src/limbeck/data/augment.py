@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,23 @@ TRIES = 10  # as torchvision's RandomResizedCrop; so are the two ranges
 AREA = (0.08, 1.0)
 RATIO = (3 / 4, 4 / 3)
 COLUMNS = {"none": 0, "crop": 2, "crop-flip": 3, "resized-crop": 3 + 2 * TRIES}
+
+
+class Change(Protocol):
+    """What makes one view of an image: an `Augmentation`, or something stronger."""
+
+    @property
+    def columns(self) -> int:
+        """How many random numbers an image takes."""
+        ...
+
+    def draw(self, images: int, generator: torch.Generator) -> Tensor:
+        """Uniform numbers for so many images, float32 (N, K)."""
+        ...
+
+    def __call__(self, pixels: Tensor, draws: Tensor) -> Tensor:
+        """Of uint8 pixels (N, 3, H, W) and their numbers (N, K): float32 (N, 3, H, W) in [0, 1]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -71,7 +88,7 @@ class Views:
         parts: The augmentations; the first makes `Batch.images`, the others `Batch.views`.
     """
 
-    parts: tuple[Augmentation, ...]
+    parts: tuple[Change, ...]
     kind: str = "views"
 
     def draw(self, images: int, generator: torch.Generator) -> Tensor:

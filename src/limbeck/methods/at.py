@@ -29,5 +29,6 @@ def at(student: Network, teacher: Network, setting: Setting, *, weight: float = 
     """
     distance = partial(attention_transfer, mode=mode, power=power)
     return offline(student, teacher, setting, {
-        source: (Match(f"student.{own}", f"teacher.{source}", distance, connect=AsMap(), connect_source=AsMap()), weight)
+        source: (Match(f"student.{own}", f"teacher.{source}", distance, connect=AsMap(), connect_source=AsMap()),
+                 weight)
         for own, source in paired(student, teacher)})

@@ -45,7 +45,7 @@ SPACES = {
     "official10": Space(("stem",), (), True, ("complex",)),
     "imagenet15": Space((), ("pooled",), True, ("complex",)),
 }
-"""The paper's for CIFAR (3 stages: 27 pathways), the released code's (4 taps: 10), the paper's for ImageNet (5 taps: 15)."""
+"""The paper's for CIFAR (3 stages: 27 pathways), the released code's (4 taps: 10), the paper's for ImageNet (5: 15)."""
 
 
 def distpro(student: Network, teacher: Network, setting: Setting, *,
@@ -53,10 +53,10 @@ def distpro(student: Network, teacher: Network, setting: Setting, *,
             teacher_taps: Sequence[str] | None = None, student_taps: Sequence[str] | None = None,
             pairs: Literal["all", "triangular"] | None = None, transforms: Sequence[str] | None = None,
             before_activation: bool = True, kl: float = 0.0, temperature: float = 4.0) -> Method:
-    """CE + sum_i w_i HCL(transform_i(student tap), teacher tap): every pathway equally weighted until a process says more.
+    """CE + sum_i w_i HCL(transform_i(student tap), teacher tap): all pathways weigh the same until a process says more.
 
-    A pathway is named `t3>s2/complex`: teacher stage 3 to student stage 2 through `complex`; a stem is 0, other taps keep
-    their name, dashes in place of dots. By these names a process found on one pair of networks replays on another.
+    A pathway is named `t3>s2/complex`: teacher stage 3 to student stage 2 through `complex`; a stem is 0, other taps
+    keep their name, dashes in place of dots. By these names a process found on one pair of networks replays on another.
 
     Args:
         student: Learns.

@@ -23,8 +23,8 @@ def kd(student: Network, teacher: Network, setting: Setting, *, temperature: flo
         ce: Weight of the supervised loss.
         kl: Weight of the divergence.
 
-    Source: Hinton, Vinyals, Dean, Distilling the Knowledge in a Neural Network, arXiv:1503.02531; weights of the standard
-    CIFAR-100 benchmark (specs/baselines.md).
+    Source: Hinton, Vinyals, Dean, Distilling the Knowledge in a Neural Network, arXiv:1503.02531; weights of the
+    standard CIFAR-100 benchmark (specs/baselines.md).
     """
     return Method(
         members={"student": student},

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
+from itertools import pairwise
 
+from limbeck.config import ScheduleSettings
+from limbeck.connectors import map_shape
+from limbeck.errors import Mistake
+from limbeck.losses import soft_kl
 from limbeck.members import Frozen, Member, Network
-from limbeck.method import Method, Setting
+from limbeck.method import Method, Setting, Stage
 from limbeck.process import Schedule, Scheduled
-from limbeck.terms import Supervise, Term
+from limbeck.terms import Match, Supervise, Term
+
+Pulls = Mapping[str, tuple[Term, float | Schedule]]
+"""Term name -> (term, weight)."""
+
+Flow = tuple[tuple[str, str], tuple[str, str]]
+"""Addresses of a layer and the next one: the student's two, the teacher's two."""
 
 
 def offline(student: Network, teacher: Network | Frozen, setting: Setting,
-            pulls: Mapping[str, tuple[Term, float | Schedule]], *, ce: float | Schedule = 1.0,
+            pulls: Pulls, *, ce: float | Schedule = 1.0,
             members: Mapping[str, Member] | None = None) -> Method:
     """ce * supervised loss + the weighted pulls.
 
@@ -32,9 +44,75 @@ def offline(student: Network, teacher: Network | Frozen, setting: Setting,
 
 
 def paired(student: Network, teacher: Network) -> list[tuple[str, str]]:
-    """(student stage, teacher stage) from shallow to deep; networks with different numbers of stages meet at their last.
+    """(student stage, teacher stage), shallow to deep; networks with different numbers of stages meet at their last.
 
     The standard benchmark pairs its taps `feat[1:-1]` in the same way: all stages, neither stem nor pooled feature.
     """
     count = min(len(student.stages), len(teacher.stages))
     return list(zip(student.stages[-count:], teacher.stages[-count:], strict=True))
+
+
+def flows(student: Network, teacher: Network, *, stem: bool = False, suffix: str = "") -> dict[str, Flow]:
+    """Each stage with the next one, by the teacher's names for them: `stage1-stage2`.
+
+    Args:
+        student: Read as `student`; its stages are `paired` with the teacher's.
+        teacher: Read as `teacher`.
+        stem: Begin with the stem, where both have one.
+        suffix: Behind every tap: `.pre`, for stages before their activation.
+
+    Raises:
+        Mistake: If there are not two stages in each.
+    """
+    pairs = paired(student, teacher)
+    if stem and "stem" in student.addresses and "stem" in teacher.addresses:
+        pairs = [("stem", "stem"), *pairs]
+    if len(pairs) < 2:
+        raise Mistake(f"how features change from stage to stage takes two stages of each network; {student.name} has "
+                      f"{list(student.stages)}, {teacher.name} {list(teacher.stages)}. Choose a method that compares "
+                      f"single stages, or networks with more.")
+    return {f"{a}-{b}": ((f"student.{own}{suffix}", f"student.{other}{suffix}"),
+                         (f"teacher.{a}{suffix}", f"teacher.{b}{suffix}"))
+            for (own, a), (other, b) in pairwise(pairs)}
+
+
+def check_channels(method: str, student: Network, teacher: Network, layers: Mapping[str, Flow]) -> None:
+    """Refuse two networks whose layers a method cannot compare channel by channel.
+
+    Raises:
+        Mistake: If a layer has other channels in the one network than in the other.
+    """
+    taps = {own.partition(".")[2]: source.partition(".")[2]
+            for flow in layers.values() for own, source in zip(*flow, strict=True)}
+    channels = {tap: (map_shape(student.shape(tap))[0], map_shape(teacher.shape(other))[0])
+                for tap, other in taps.items()}
+    if any(own != source for own, source in channels.values()):
+        shown = ", ".join(f"{own} and {source} at {tap}" for tap, (own, source) in channels.items())
+        raise Mistake(f"{method} needs equal channels in {student.name} and {teacher.name}; got {shown}. Choose two "
+                      f"networks of one family and width, as resnet56 and resnet20, or another method.")
+
+
+def deepening(count: int, weight: float) -> list[float]:
+    """The weight at the deepest of so many layers, and at each one above it half of the next one's."""
+    return [weight / 2 ** (count - 1 - i) for i in range(count)]
+
+
+def softened(kl: float, temperature: float) -> Pulls:
+    """KD's term beside a method's own, or in the stage after it; nothing where its weight is 0."""
+    distance = partial(soft_kl, temperature=temperature)
+    return {"kl": (Match("student.logits", "teacher.logits", distance), kl)} if kl else {}
+
+
+def initialised(student: Network, teacher: Network, pulls: Pulls, then: Method, *, length: float) -> list[Stage]:
+    """Two stages: the pulls alone, at a constant learning rate, and then another method with the same student.
+
+    Args:
+        student: Learns; the member `student`.
+        teacher: Frozen; read as `teacher`.
+        pulls: Of the first stage. Layers behind the deepest one that they pull stay as they are.
+        then: The second stage.
+        length: Of the first stage, in lengths of the run.
+    """
+    first = Method({"student": student}, {name: term for name, (term, _) in pulls.items()},
+                   Scheduled({name: weight for name, (_, weight) in pulls.items()}), frozen={"teacher": teacher})
+    return [Stage(first, length, "init", ScheduleSettings(kind="constant")), Stage(then)]

@@ -43,7 +43,7 @@ class Fusion(nn.Module):
         x = self.narrow(as_map(x))
         if self.attention is not None and deeper is not None:
             deeper = F.interpolate(deeper, x.shape[-2:], mode="nearest")
-            own, other = torch.sigmoid(self.attention(torch.cat([x, deeper], dim=1))).split(1, dim=1)  # (N, 1, H, W) each
+            own, other = torch.sigmoid(self.attention(torch.cat([x, deeper], dim=1))).split(1, dim=1)  # (N, 1, H, W)
             x = own * x + other * deeper
         x = self.to_teacher(x)
         return self.widen(x), x
@@ -85,21 +85,21 @@ def reviewkd(student: Network, teacher: Network, setting: Setting, *, weight: fl
              student_before_activation: bool = False) -> Method:
     """CE + weight * min(1, progress / warm_up) * sum over levels of HCL(fused student level, teacher level).
 
-    The teacher is tapped before the activations, and at its pooled feature. Networks with different numbers of stages meet
-    at their last ones.
+    The teacher is tapped before the activations, and at its pooled feature. Networks with different numbers of stages
+    meet at their last ones.
 
     Args:
         student: Learns.
         teacher: Frozen.
         setting: The job.
-        weight: Of each level. The authors': 5 for WRN-40-2 -> WRN-16-2 or ShuffleV1 and 32x4 -> 8x4, 8 for ShuffleV2, 0.6 for
-            ResNet-56 -> 20, 1 for ResNet-110 -> 32 and for ImageNet's ResNet-34 -> 18.
-        warm_up: Part of the run over which the weight rises; the authors' 20 of 240 epochs. They raise it once an epoch,
-            from 0; here it rises with every step. 0 for none.
+        weight: Of each level. The authors': 5 for WRN-40-2 -> WRN-16-2 or ShuffleV1 and 32x4 -> 8x4, 8 for ShuffleV2,
+            0.6 for ResNet-56 -> 20, 1 for ResNet-110 -> 32 and for ImageNet's ResNet-34 -> 18.
+        warm_up: Part of the run over which the weight rises; the authors' 20 of 240 epochs. They raise it once an
+            epoch, from 0; here it rises with every step. 0 for none.
         student_before_activation: Tap the student before the activations too, as on ImageNet.
 
-    Source: Chen et al., Distilling Knowledge via Knowledge Review, CVPR 2021, arXiv:2104.09044. The authors' CIFAR script
-    leaves the teacher in train mode; here it is in eval mode.
+    Source: Chen et al., Distilling Knowledge via Knowledge Review, CVPR 2021, arXiv:2104.09044. The authors' CIFAR
+    script leaves the teacher in train mode; here it is in eval mode.
     """
     count = min(len(student.stages), len(teacher.stages))
     own = levels(student, count, before_activation=student_before_activation)

@@ -1,0 +1,87 @@
+"""Hard input, low precision, compilation: values and gradients stay what they should be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limbeck.contract.steps import CLOCK, Broken, Fill, images_for, known_outputs, step
+from limbeck.contract.trial import Trial, built
+from limbeck.method import Method
+from limbeck.seen import Outputs, Seen
+
+EXTREMES: dict[str, Fill] = {
+    "logits and features of ±1e4": lambda shape, noise, pulled: 1e4 * noise.sign() * (1 if pulled else -1),
+    "logits and maps of zeros": lambda shape, noise, pulled: torch.zeros(shape),
+    "a student of zeros": lambda shape, noise, pulled: torch.zeros(shape) if pulled else noise,
+    "equal images": lambda shape, noise, pulled: noise[:1].expand(shape).clone(),
+    "two equal images": lambda shape, noise, pulled: noise[[0, 0, *range(2, len(noise))]],
+    "a student equal to its teacher": lambda shape, noise, pulled: torch.linspace(-1, 1, noise.numel()).view(shape),
+}
+"""What networks are made to give, by what it is."""
+
+
+def finite_at_extremes(trial: Trial) -> None:
+    """Values and gradients are finite whatever the networks give."""
+    method = built(trial)
+    for what, fill in EXTREMES.items():
+        known = known_outputs(method, fill)
+        _, losses, _ = step(method, known=known)
+        leaves = [x for name in method.members for x in known.get(name, {}).values()] + list(method.parameters())
+        for name, loss in losses.items():
+            if not loss.isfinite():
+                raise Broken(f"term {name} is {loss.item()} at {what}",
+                             "Work with log_softmax instead of log(softmax), and keep what is divided by away from 0.")
+            gradients = torch.autograd.grad(loss, leaves, retain_graph=True, allow_unused=True)
+            if not all(g is None or g.isfinite().all() for g in gradients):
+                raise Broken(f"the gradient of term {name} is not finite at {what}",
+                             "Roots and norms have no slope at 0: add a small number inside, or clamp before them.")
+
+
+def steps_in_bf16(trial: Trial) -> None:
+    """Under bf16 autocast terms stay float32, near their full value, with finite gradients."""
+    method = built(trial)
+    precise, _, _ = step(method)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        total, losses, _ = step(method)
+    total.backward()
+    rough = [name for name, loss in losses.items() if loss.dtype != torch.float32]
+    if rough or not torch.allclose(total, precise, rtol=0.05, atol=0.05):
+        raise Broken(f"the weighted loss is {precise.item():.4g} in full precision and {total.item():.4g} under bf16"
+                     + (f"; {', '.join(rough)} are not float32" if rough else ""),
+                     "Compute the distance in float32: `Match` does, a Term of one's own must leave autocast.")
+    if not all(p.grad.isfinite().all() for p in method.parameters() if p.grad is not None):
+        raise Broken("a gradient is not finite under bf16", "Compute the distance in float32.")
+
+
+def compiles(trial: Trial) -> None:
+    """Compiled terms (torch.compile, aot_eager) give the values and gradients of plain ones; one term of each kind."""
+    method = built(trial)
+    known = known_outputs(method, lambda shape, noise, pulled: noise)
+    leaves = [x for name in method.members for x in known.get(name, {}).values()]
+    kinds = {_kind(term): name for name, term in method.terms.items() if name in method.process.active(CLOCK)}
+    try:
+        for name in kinds.values():
+            plain, ahead = (_value_and_slopes(f, method, known, leaves)
+                            for f in (method.terms[name], torch.compile(method.terms[name], backend="aot_eager")))
+            if not all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(plain, ahead, strict=True)):
+                raise Broken(f"term {name} is {plain[0].item():.6g}, and {ahead[0].item():.6g} compiled",
+                             "Keep it a function of its arguments, without global state.")
+    finally:
+        torch._dynamo.reset()
+
+
+def _kind(term: Any) -> tuple[Any, ...]:
+    distance = getattr(term, "distance", None)
+    return type(term), getattr(distance, "func", distance)
+
+
+def _value_and_slopes(term: Callable[[Seen], Tensor], method: Method, known: Mapping[str, Outputs],
+                      leaves: Sequence[Tensor]) -> list[Tensor]:
+    torch.manual_seed(7)
+    value = term(method.see(images_for(method), CLOCK, known=known))
+    slopes = torch.autograd.grad(value, leaves, allow_unused=True)
+    return [value, *(torch.zeros_like(x) if g is None else g for x, g in zip(leaves, slopes, strict=True))]

@@ -1,0 +1,230 @@
+"""Tiny networks, random images, and the loop around them: where any method is tried out within seconds."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
+
+from limbeck import engine, ranks
+from limbeck.config import MethodSettings, OptimizerSettings, ScheduleSettings, TrainingSettings
+from limbeck.data import Augmentation, Batches, Split, Views
+from limbeck.data.images import Images
+from limbeck.members import Network, Statistics
+from limbeck.method import Method, Setting, Stage
+from limbeck.process import Learned
+from limbeck.progress import Display
+from limbeck.runs import Run
+from limbeck.search import Search
+from limbeck.seen import Batch
+from limbeck.tasks.classification import Classification
+from limbeck.trainer import Trainer
+from limbeck.wiring import build_stages, needs_teacher
+
+CLASSES = 4
+SIZE = (3, 16, 16)
+
+
+class TinyNet(nn.Module):
+    """Three stages of conv, norm, ReLU; 8 channels wide by default."""
+
+    def __init__(self, width: int = 8, num_classes: int = CLASSES, *, dropout: float = 0.0,
+                 norm: Callable[[int], nn.Module] = nn.BatchNorm2d):
+        super().__init__()
+        widths = [width, width, 2 * width]
+        self.stem = nn.Sequential(nn.Conv2d(3, width, 3, padding=1, bias=False), norm(width), nn.ReLU())
+        inputs = [width, *widths[:-1]]
+        self.stages = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(a, b, 3, stride=1 + (i > 0), padding=1, bias=False), norm(b), nn.ReLU())
+            for i, (a, b) in enumerate(zip(inputs, widths, strict=True)))
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(widths[-1], num_classes)
+        self.taps = {"stem": "stem", **{f"stage{i + 1}": f"stages.{i}" for i in range(3)},
+                     **{f"stage{i + 1}.pre": f"stages.{i}.1" for i in range(3)}, "pooled": "fc:in"}
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for stage in self.stages:
+            x = stage(x)
+        logits: Tensor = self.fc(self.dropout(x.mean((2, 3))))
+        return logits
+
+
+class TinyViT(nn.Module):
+    """Four blocks over 4 x 4 patches and a class token."""
+
+    def __init__(self, width: int = 8, num_classes: int = CLASSES, *, dropout: float = 0.0):
+        super().__init__()
+        self.embed = nn.Conv2d(3, width, 4, 4)
+        self.token = nn.Parameter(0.02 * torch.randn(1, 1, width))
+        self.place = nn.Parameter(0.02 * torch.randn(1, 17, width))
+        self.blocks = nn.ModuleList(
+            nn.TransformerEncoderLayer(width, 2, 2 * width, dropout, batch_first=True, norm_first=True)
+            for _ in range(4))
+        self.norm, self.fc = nn.LayerNorm(width), nn.Linear(width, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = self.embed(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(len(x), -1, -1), patches], dim=1) + self.place
+        for block in self.blocks:
+            x = block(x)
+        logits: Tensor = self.fc(self.norm(x)[:, 0])
+        return logits
+
+
+NETS: dict[str, Callable[..., nn.Module]] = {"cnn": TinyNet, "vit": TinyViT}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A method on tiny networks.
+
+    Attributes:
+        method: Its name.
+        options: Its options, in place of the defaults.
+        pulls: Term prefix -> members that it sends gradients to; empty where that is not known.
+        stage: Which of its stages, for a method that trains several.
+        networks: Kinds of student and teacher, of `NETS`.
+        further: Networks beside these, by the method's name for them; widths of tiny CNNs.
+        lr: Rate with which its loss is to fall.
+    """
+
+    method: str
+    options: dict[str, Any] = field(default_factory=dict)
+    pulls: dict[str, frozenset[str]] = field(default_factory=dict)
+    stage: int = 0
+    networks: tuple[str, str] = ("cnn", "cnn")
+    further: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    lr: float = 0.02
+
+    @property
+    def label(self) -> str:
+        more = [f"{k}={v}" for k, v in self.options.items()] + [f"stage{self.stage}"] * bool(self.stage)
+        return "-".join([self.method, *more, *(["to".join(reversed(self.networks))] if "vit" in self.networks else [])])
+
+
+def tiny(width: int = 8, *, seed: int = 0, kind: str = "cnn", **options: Any) -> Network:
+    """An untrained tiny network, the same for the same seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module = NETS[kind](width, **options)
+    return Network(module, name=f"tiny{width}", size=SIZE, statistics=Statistics((0.5,) * 3, (0.25,) * 3),
+                   factory=lambda: NETS[kind](width, **options))
+
+
+def batch(count: int = 8, *, seed: int = 0, views: int = 0) -> Batch:
+    """Random images with labels, and so many further views of them."""
+    generator = torch.Generator().manual_seed(seed)
+    return Batch(torch.rand(count, *SIZE, generator=generator), torch.randint(CLASSES, (count,), generator=generator),
+                 torch.arange(count), tuple(torch.rand(count, *SIZE, generator=generator) for _ in range(views)))
+
+
+def built(trial: Trial, **options: Any) -> Method:
+    """The trial's method on tiny networks, in train mode; options are the student's."""
+    return stages(trial, **options)[trial.stage].method.train()
+
+
+def stages(trial: Trial, **options: Any) -> list[Stage]:
+    """All stages of the trial's method."""
+    own, other = trial.networks
+    teacher = tiny(12, seed=1, kind=other) if needs_teacher(trial.method) else None
+    setting = Setting(Classification(), tuple("abcd"), split(40).targets, torch.arange(40), batch(2))
+    further = {role: [tiny(width, seed=7 + width) for width in widths] for role, widths in trial.further.items()}
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        settings = MethodSettings(name=trial.method, **trial.options)
+        return build_stages(settings, tiny(kind=own, **options), teacher, setting, further)
+
+
+def split(count: int) -> Split:
+    """Random uint8 images in memory."""
+    generator = torch.Generator().manual_seed(5)
+    pixels = torch.randint(256, (count, *SIZE), generator=generator, dtype=torch.uint8)
+    return Split.whole(Images(pixels), torch.randint(CLASSES, (count,), generator=generator))
+
+
+def trainer(method: Method, folder: Path, *, epochs: float = 2, images: int = 30, batch_size: int = 8,
+            search: bool = False, kind: type[Trainer] = Trainer, augment: bool = True) -> Trainer:
+    """The loop around a method on random images; several ranks share each batch."""
+    world = ranks.world()
+    companion = None
+    if search:
+        method = method.under(Learned(method.process, method.searchable()))
+        held_out = Batches(split(24), 8 // world, train=True, rank=ranks.rank(), world=world)
+        companion = Search(method, Classification(), held_out.at, every=2)
+    own = Augmentation("crop-flip", 2) if augment else Augmentation()
+    views = Views((own, *[own] * len(method.views)))
+    batches = Batches(split(images), batch_size // world, train=True, augmentation=views, rank=ranks.rank(), world=world,
+                      seed=3)
+    scored = Batches(split(20), 16, train=False, rank=ranks.rank(), world=world)
+    torch.manual_seed(11)
+    return kind([Stage(method)], Classification(), batches, {"test": scored}, Run(folder),
+                TrainingSettings(epochs=epochs), optimizer=OptimizerSettings(lr=0.02),
+                schedule=ScheduleSettings(kind="cosine"), accelerator=engine.start("cpu"), companion=companion,
+                display=Display(quiet=True))
+
+
+# --- two ranks
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One training of a trial, told to several processes.
+
+    Attributes:
+        trial: What is trained.
+        search: Whether a search goes beside.
+        student: The student's options.
+    """
+
+    trial: Trial
+    search: bool = False
+    student: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        return "-".join([self.trial.label, *["search"] * self.search, *self.student])
+
+    def state(self, folder: Path) -> dict[str, Tensor]:
+        """What an epoch leaves: every parameter, the searched weights, members' running statistics."""
+        run = trainer(built(self.trial, **self.student), folder, epochs=1, images=24, search=self.search)
+        run.fit()
+        state = {name: p.detach().clone() for name, p in run.method.named_parameters()}
+        if isinstance(run.method.process, Learned):
+            state["raw"] = run.method.process.raw.clone()
+        return state | {n: b.clone() for n, b in run.method.named_buffers() if "running" in n and "members" in n}
+
+
+def on_two_ranks(fits: Sequence[Fit], folder: Path) -> list[dict[str, dict[str, Tensor]]]:
+    """Train in two processes, one launch for all.
+
+    Args:
+        fits: What to train, one after the other; labels are unique.
+        folder: Takes their runs.
+
+    Returns:
+        For each rank: label -> the state it ended with.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    spawn(_rank, (port, tuple(fits), folder), nprocs=2)
+    return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
+
+
+def _rank(rank: int, port: int, fits: Sequence[Fit], folder: Path) -> None:
+    torch.set_num_threads(1)
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
+                      MASTER_PORT=str(port))
+    dist.init_process_group("gloo", timeout=timedelta(minutes=2))
+    torch.save({fit.label: fit.state(folder / f"run{i}") for i, fit in enumerate(fits)}, folder / f"rank{rank}.pt")
+    dist.destroy_process_group()

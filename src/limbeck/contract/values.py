@@ -1,0 +1,129 @@
+"""Terms are numbers whose gradients go where they should; training on them works and leaves a plain student."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from limbeck.config import OptimizerSettings
+from limbeck.contract.steps import CLOCK, IMAGES, Broken, images_for, known_outputs, step, weighed
+from limbeck.contract.trial import NETS, Trial, built
+from limbeck.optimizers import build_optimizer
+
+
+def terms_are_scalars(trial: Trial) -> None:
+    """Every term is one finite float32 number with a gradient, the same again, and leaves what it reads alone."""
+    method = built(trial)
+    known = known_outputs(method, lambda shape, noise, pulled: noise)
+    before = {id(x): (x, x._version) for outputs in known.values() for x in outputs.values()}
+    _, losses, _ = step(method, known=known)
+    for name, loss in losses.items():
+        if not isinstance(loss, Tensor) or loss.ndim:
+            given = f"of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise Broken(f"term {name} returns a tensor {given}",
+                         "Reduce it to one number, by .mean() over the images.")
+        if loss.dtype != torch.float32 or not loss.isfinite():
+            raise Broken(f"term {name} is {loss.item()}, {loss.dtype}, on ordinary input",
+                         "Return a finite number of the inputs' own type.")
+        if not loss.requires_grad:
+            raise Broken(f"no gradient flows back from term {name}",
+                         "Leave the student's tensors attached: no .detach(), .item(), argmax or no_grad on their way.")
+    if any(x._version != version for x, version in before.values()):
+        raise Broken("what the terms read was changed in place", "Use x + y in place of x += y, relu(x) of relu_(x).")
+    _, again, _ = step(method, known=known)
+    differing = [name for name, loss in losses.items() if not torch.equal(loss, again[name])]
+    if differing:
+        raise Broken(f"{', '.join(differing)} gave another value on the same input",
+                     "Draw random numbers from torch's own generator, and keep nothing between calls.")
+
+
+def gradients_reach_whom_they_say(trial: Trial) -> None:
+    """Each term's gradient reaches the members that the trial names, all of them and no other."""
+    method = built(trial)
+    _, losses, _ = step(method)
+    members = {name: list(member.parameters()) for name, member in method.members.items()}
+    for name, loss in losses.items():
+        reached = {member for member, parameters in members.items() if _any_gradient(loss, parameters)}
+        allowed = next((who for prefix, who in trial.pulls.items() if name.startswith(prefix)), None)
+        if allowed is None and trial.pulls:
+            raise Broken(f"nobody said whom term {name} pulls", "Give its prefix in the trial's `pulls`.")
+        if not reached or (allowed is not None and reached != allowed):
+            raise Broken(f"term {name} sends gradients to {sorted(reached) or 'nobody'}, not to "
+                         f"{sorted(allowed) if allowed else 'any member'}",
+                         "Detach what it only reads, and leave attached what it pulls.")
+
+
+def _any_gradient(loss: Tensor, parameters: Sequence[Tensor]) -> bool:
+    found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True) if parameters else ()
+    return any(g is not None and bool(g.abs().sum() > 0) for g in found)
+
+
+def one_backward_is_many(trial: Trial) -> None:
+    """One backward of the weighted sum gives every parameter what the terms' own backwards add up to."""
+    method = built(trial)
+    parameters = list(method.parameters())
+    total, losses, _ = step(method)
+    together = torch.autograd.grad(total, parameters, retain_graph=True, allow_unused=True)
+    apart = [torch.zeros_like(p) for p in parameters]
+    for name, loss in losses.items():
+        own = torch.autograd.grad(weighed(method, {name: loss}), parameters, retain_graph=True, allow_unused=True)
+        for place, g in zip(apart, own, strict=True):
+            place += 0 if g is None else g
+    for (name, _), one, other in zip(method.named_parameters(), together, apart, strict=True):
+        one = torch.zeros_like(other) if one is None else one
+        if not torch.allclose(one, other, rtol=1e-3, atol=1e-4):
+            raise Broken(f"{name} gets another gradient from all terms at once than from each alone",
+                         "Let no term change what another one reads.")
+
+
+def every_parameter_has_one_owner(trial: Trial) -> None:
+    """Every parameter is stepped as exactly one member's."""
+    method = built(trial)
+    owned = [id(p) for parameters in method.owners().values() for p in parameters]
+    if sorted(owned) != sorted(id(p) for p in method.parameters()):
+        raise Broken("a parameter has no owner or two", "Own a module where it is trained, and `lend` it elsewhere.")
+
+
+def inactive_terms_cost_nothing(trial: Trial) -> None:
+    """With its supervised term alone, a method computes its student alone."""
+    method = built(trial)
+    if "ce" not in method.terms:
+        return
+    seen = method.see(images_for(method), CLOCK)
+    method(seen, frozenset({"ce"}))
+    read = {address.partition(".")[0] for address in method.terms["ce"].reads}
+    if set(seen._outputs) != read:
+        raise Broken(f"the supervised term alone makes {sorted(set(seen._outputs) - read)} compute too",
+                     "Read other members inside the terms that need them.")
+
+
+def loss_falls(trial: Trial) -> None:
+    """Training on eight images lowers the weighted loss."""
+    method = built(trial)
+    optimizer = build_optimizer(method, OptimizerSettings(lr=trial.lr, weight_decay=0), {})
+    values = []
+    for _ in range(25):
+        total, _, _ = step(method)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        values.append(total.item())
+    if not values[-1] < 0.9 * values[0]:
+        raise Broken(f"25 steps on {IMAGES} images brought the weighted loss from {values[0]:.4g} to {values[-1]:.4g}",
+                     "See that it is to fall rather than rise, and lower its weight if it explodes.")
+
+
+def student_is_clean(trial: Trial) -> None:
+    """What ships is the plain network: it loads into a fresh one, has no hooks, and computes the same."""
+    method = built(trial)
+    step(method)
+    student = method.student()
+    deployed, plain = student.deployed(), NETS[trial.networks[0]]()
+    plain.load_state_dict(deployed.state_dict())
+    images = student.normalise(images_for(method).images)
+    if any(m._forward_hooks or m._forward_pre_hooks for m in deployed.modules()):
+        raise Broken("the deployed network carries hooks", "Tap layers by naming them in a term's `reads`.")
+    if not torch.allclose(deployed.eval()(images), plain.eval()(images), rtol=1e-5, atol=1e-6):
+        raise Broken("the deployed network is another than its weights make", "Keep scaffolding out of the student.")
