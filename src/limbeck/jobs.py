@@ -275,7 +275,6 @@ def _trainer(parts: Parts, run: Run, found: Recorded | None) -> Trainer:
 def _search(parts: Parts, method: Method) -> Search:
     settings, device = parts.job.search, parts.accelerator.device
     assert isinstance(method.process, Learned)
-    method.process.to(device)
     held_out = parts.batches("held_out", train=True, size=settings.held_out_batch, augment=settings.held_out_augment)
     return Search(method, parts.task, held_out.at, estimator=settings.estimator, order=settings.order,
                   every=settings.every, optimizer=settings.optimizer, lr=settings.lr, betas=settings.betas,

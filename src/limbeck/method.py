@@ -72,6 +72,8 @@ class Method(nn.Module):
         turns: In what order terms are stepped; None is all at once.
         views: Further augmentations of each image that members look at, by kind: `same` (as the images themselves,
             drawn anew) or `strong`.
+        companion: What learns beside the loop, if the method brings such: meta-networks. Like frozen networks it stays
+            outside what is trained and wrapped, and it is saved by itself.
 
     Raises:
         Mistake: If names do not fit together.
@@ -79,12 +81,13 @@ class Method(nn.Module):
 
     def __init__(self, members: Mapping[str, Member], terms: Mapping[str, Term], process: Process, *,
                  frozen: Mapping[str, Member] | None = None, deploy: str = "student",
-                 turns: Sequence[Turn] | None = None, views: Sequence[str] = ()):
+                 turns: Sequence[Turn] | None = None, views: Sequence[str] = (), companion: Companion | None = None):
         super().__init__()
         self.members = nn.ModuleDict(dict(members))  # type: ignore[assignment]
         self.terms = nn.ModuleDict(dict(terms))  # type: ignore[assignment]
         teachers = {name: n if isinstance(n, Frozen) else Frozen(n) for name, n in (frozen or {}).items()}
-        self.__dict__["frozen"] = teachers  # not a submodule: never trained, wrapped, saved with the rest
+        self.__dict__["frozen"] = teachers  # no submodules, these two: never trained, wrapped, saved with the rest
+        self.__dict__["companion"] = companion
         self.process, self.deploy, self.views = process, deploy, tuple(views)
         self.turns = tuple(turns or [Turn(frozenset(terms))])
         self._check()
@@ -94,6 +97,7 @@ class Method(nn.Module):
     members: Mapping[str, Member]
     terms: Mapping[str, Term]
     frozen: dict[str, Frozen]
+    companion: Companion | None
 
     def _check(self) -> None:
         if self.deploy not in self.members:
@@ -236,7 +240,11 @@ class Step:
 
 
 class Companion(Protocol):
-    """Goes beside the one loop: DistPro's search, meta-networks."""
+    """Goes beside the one loop: DistPro's search of any method, or what a method brings itself, such as meta-networks."""
+
+    def to(self, device: torch.device) -> None:
+        """Called once, when the method stands on its device."""
+        ...
 
     def wants_aliases(self, step: int) -> bool:
         """Whether this step's terms should read through aliases of their own."""

@@ -170,8 +170,8 @@ def method(name: str) -> Callable[..., Method | list[Stage]]:
         return _with_options(function, about)
     if "setting" in inspect.signature(function).parameters:
         return function
-    raise Mistake(f"{name} is a plain function. Put @limbeck.loss(student=..., teacher=...) above it to make it a loss, "
-                  f"or give it the arguments (student, teacher, setting, *, options) of a method.")
+    raise Mistake(f"{name} is a plain function. Put @limbeck.loss(student=..., teacher=...) above it to make it a "
+                  f"loss, or give it the arguments (student, teacher, setting, *, options) of a method.")
 
 
 def _with_options(function: Callable[..., Tensor], about: Declared) -> Callable[..., Method]:

@@ -68,6 +68,9 @@ class Search:
             raise Mistake(f"a search looks through one optimiser step; this method takes {len(method.turns)} turns in "
                           f"a step, for which its slopes would not be exact. Use a method, or a form of it, with one "
                           f"turn.")
+        if method.companion is not None:
+            raise Mistake(f"a search learns how hard terms pull; this method brings a {type(method.companion).__name__} "
+                          f"that learns it already, beside the same steps. Distil with it as it is.")
         self.method, self.process, self.task, self.held_out = method, method.process, task, held_out
         self.estimator, self.order, self.every, self.mode, self.autocast = estimator, order, every, mode, autocast
         raw = [self.process.raw]
@@ -78,7 +81,11 @@ class Search:
         self._passes = Passes(method)
         self._start: dict[str, Tensor] = {}
 
-    # --- the loop's three calls
+    # --- the loop's calls
+
+    def to(self, device: torch.device) -> None:
+        self.process.to(device)
+        self.optimizer.param_groups[0]["params"] = [self.process.raw]
 
     def wants_aliases(self, step: int) -> bool:
         return self.order == "real" and self._due(step)

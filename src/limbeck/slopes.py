@@ -23,6 +23,7 @@ import torch
 import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from limbeck.method import Method, Step
 from limbeck.seen import Outputs, Seen
@@ -119,8 +120,9 @@ def _inner(gradients: Mapping[str, Tensor], tangents: Outputs) -> Tensor:
 
 @contextmanager
 def _along(start: Mapping[str, Tensor], direction: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """The parameters, those with a direction carrying it as their tangent."""
-    with warnings.catch_warnings(), torch.no_grad(), forward_ad.dual_level():
+    """The parameters, those with a direction carrying it as their tangent; attention in its one form that carries it."""
+    plain = sdpa_kernel(SDPBackend.MATH)
+    with warnings.catch_warnings(), torch.no_grad(), forward_ad.dual_level(), plain:
         warnings.simplefilter("ignore", FutureWarning)  # torch scripts its own decompositions when they are first used
         yield {**start, **{name: forward_ad.make_dual(start[name], d) for name, d in direction.items()}}
 

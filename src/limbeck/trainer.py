@@ -55,7 +55,7 @@ class Trainer:
         optimizer: For every member without one of its own.
         optimizers: What single members have otherwise, by name.
         schedule: Of the learning rate.
-        companion: What goes beside the loop.
+        companion: What goes beside the loop, where no method brings its own.
         accelerator: The engine; see `engine.start`.
         display: What a person sees.
     """
@@ -66,12 +66,16 @@ class Trainer:
                  companion: Companion | None = None, display: Display | None = None):
         self.stages, self.task, self.batches, self.splits, self.run = stages, task, batches, splits, run
         self.settings, self.optimizer_settings, self.optimizers = settings, optimizer, optimizers or {}
-        self.schedule, self.accelerator, self.companion = schedule, accelerator, companion
+        self.schedule, self.accelerator, self._given, self.companion = schedule, accelerator, companion, companion
         self.display = display or Display(quiet=ranks.rank() != 0)
         self.stage, self.clock, self.best = 0, Clock(0, 1, 1), -math.inf
         self.autocast, self.precise = autocast(settings.precision, accelerator.device)
         self.averages, self.interrupts = Averages(), Interrupts()
         self._written, self._records = time.monotonic(), 0
+        own = [stage.name for stage in stages if stage.method.companion is not None]
+        if own and companion is not None:
+            raise Mistake(f"the loop has one companion; stage '{own[0]}' brings one of its own, and a "
+                          f"{type(companion).__name__} was given. Leave it out, or train another method.")
 
     # --- whole runs
 
@@ -93,12 +97,15 @@ class Trainer:
                 self._train(self.stages[number])
 
     def _prepare(self, number: int, shared: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-        self.stage, stage = number, self.stages[number]
+        self.stage, stage, self.best = number, self.stages[number], -math.inf
         for earlier, state in zip(self.stages, shared.get("earlier", ()), strict=False):
             earlier.method.load_state_dict(state)
         layout = torch.channels_last if self.settings.channels_last else torch.preserve_format
         self.method = stage.method.to(self.accelerator.device, memory_format=layout)
         self.method.train()
+        self.companion = self._given or stage.method.companion
+        if self.companion is not None:
+            self.companion.to(self.accelerator.device)
         own_settings = merged(stage.optimizers, self.optimizers)
         self.optimizer = build_optimizer(self.method, self.optimizer_settings, own_settings, stages=self.stages)
         self.frozen = {name: teacher.network.fingerprint() for name, teacher in self.method.frozen.items()}

@@ -154,9 +154,9 @@ def blend(methods: Mapping[str, Method]) -> Method:
     frozen: dict[str, Frozen] = {}
     terms: dict[str, Term] = {}
     for name, method in methods.items():
-        if len(method.turns) > 1 or method.deploy != "student":
-            raise Mistake(f"{name} does not blend: it takes several turns in a step, or keeps another member than the "
-                          f"student. Use it alone.")
+        if len(method.turns) > 1 or method.deploy != "student" or method.companion is not None:
+            raise Mistake(f"{name} does not blend: it takes several turns in a step, keeps another member than the "
+                          f"student, or learns beside the loop. Use it alone.")
         for key, member in method.members.items():
             if members.setdefault(key, member) is not member:
                 raise Mistake(f"{name} does not blend with the methods before it: both have a member '{key}'. Use one.")

@@ -114,8 +114,9 @@ _FIRST = "terms are scalars"
 
 def _trials(method: str, options: dict[str, Any]) -> list[Trial]:
     """A trial of each of a method's stages."""
-    networks = {role: optional for part in wiring.parts_of(method) for role, optional in wiring.networks_of(part).items()}
-    further = {role: (10,) for role, optional in networks.items() if not optional}
+    needed = [role for part in wiring.parts_of(method) for role, optional in wiring.networks_of(part).items()
+              if not optional]
+    further: dict[str, tuple[int, ...]] = {role: (10,) for role in needed}
     own_loss = places.is_place(method) and "+" not in method
     first = Trial(method, options, {"": frozenset({"student"})} if own_loss else {}, further=further)
     return [replace(first, stage=stage) for stage in range(len(stages(first)))]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,13 +59,11 @@ Fill = Callable[[tuple[int, ...], Tensor, bool], Tensor]
 
 def known_outputs(method: Method, fill: Fill) -> dict[str, Outputs]:
     """What every network of a method gives, made up tap by tap; those that learn give what takes gradients."""
-    readers: list[Any] = [*method.members.values(), *method.terms.values(), *method.frozen.values()]
-    read = [address for reader in readers for address in reader.reads]
     networks = {name: member for name, member in method.members.items() if isinstance(member, Network)}
     networks |= {name: f.network for name, f in method.frozen.items() if isinstance(f.network, Network)}
     known: dict[str, Outputs] = {}
     for place, (name, network) in enumerate(networks.items()):
-        taps = dict.fromkeys(["logits", *(a.partition(".")[2] for a in read if a.partition(".")[0] == name)])
+        taps = dict.fromkeys(["logits", *(a.partition(".")[2] for a in method.reads() if a.partition(".")[0] == name)])
         known[name], learns = {}, name in method.members
         for i, tap in enumerate(taps):
             shape = (IMAGES, *network.shape(tap))

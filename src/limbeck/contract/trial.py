@@ -96,6 +96,7 @@ class Trial:
         networks: Kinds of student and teacher, of `NETS`.
         further: Networks beside these, by the method's name for them; widths of tiny CNNs.
         lr: Rate with which its loss is to fall.
+        teacher_width: The teacher's, where it matters; the student's is 8.
     """
 
     method: str
@@ -105,6 +106,21 @@ class Trial:
     networks: tuple[str, str] = ("cnn", "cnn")
     further: dict[str, tuple[int, ...]] = field(default_factory=dict)
     lr: float = 0.02
+    teacher_width: int = 12
+
+    @property
+    def supervised(self) -> bool:
+        """Whether there is a supervised term: stages that only prepare the student have none."""
+        return "ce" in self.pulls
+
+    @property
+    def searchable(self) -> bool:
+        """Whether there are weights to be searched, and a loss to search them by."""
+        return self.supervised and len(self.pulls) > 1
+
+    def pulled(self, term: str) -> frozenset[str] | None:
+        """Members that a term sends gradients to; None if no prefix matches."""
+        return next((who for prefix, who in self.pulls.items() if term.startswith(prefix)), None)
 
     @property
     def label(self) -> str:
@@ -136,7 +152,7 @@ def built(trial: Trial, **options: Any) -> Method:
 def stages(trial: Trial, **options: Any) -> list[Stage]:
     """All stages of the trial's method."""
     own, other = trial.networks
-    teacher = tiny(12, seed=1, kind=other) if needs_teacher(trial.method) else None
+    teacher = tiny(trial.teacher_width, seed=1, kind=other) if needs_teacher(trial.method) else None
     setting = Setting(Classification(), tuple("abcd"), split(40).targets, torch.arange(40), batch(2))
     further = {role: [tiny(width, seed=7 + width) for width in widths] for role, widths in trial.further.items()}
     with torch.random.fork_rng():
@@ -163,8 +179,8 @@ def trainer(method: Method, folder: Path, *, epochs: float = 2, images: int = 30
         companion = Search(method, Classification(), held_out.at, every=2)
     own = Augmentation("crop-flip", 2) if augment else Augmentation()
     views = Views((own, *[own] * len(method.views)))
-    batches = Batches(split(images), batch_size // world, train=True, augmentation=views, rank=ranks.rank(), world=world,
-                      seed=3)
+    batches = Batches(split(images), batch_size // world, train=True, augmentation=views, rank=ranks.rank(),
+                      world=world, seed=3)
     scored = Batches(split(20), 16, train=False, rank=ranks.rank(), world=world)
     torch.manual_seed(11)
     return kind([Stage(method)], Classification(), batches, {"test": scored}, Run(folder),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from limbeck.config import OptimizerSettings
 from limbeck.contract.steps import CLOCK, IMAGES, Broken, images_for, known_outputs, step, weighed
 from limbeck.contract.trial import NETS, Trial, built
+from limbeck.method import Method
 from limbeck.optimizers import build_optimizer
 
 
@@ -43,10 +42,8 @@ def gradients_reach_whom_they_say(trial: Trial) -> None:
     """Each term's gradient reaches the members that the trial names, all of them and no other."""
     method = built(trial)
     _, losses, _ = step(method)
-    members = {name: list(member.parameters()) for name, member in method.members.items()}
     for name, loss in losses.items():
-        reached = {member for member, parameters in members.items() if _any_gradient(loss, parameters)}
-        allowed = next((who for prefix, who in trial.pulls.items() if name.startswith(prefix)), None)
+        reached, allowed = members_reached(method, loss), trial.pulled(name)
         if allowed is None and trial.pulls:
             raise Broken(f"nobody said whom term {name} pulls", "Give its prefix in the trial's `pulls`.")
         if not reached or (allowed is not None and reached != allowed):
@@ -55,9 +52,15 @@ def gradients_reach_whom_they_say(trial: Trial) -> None:
                          "Detach what it only reads, and leave attached what it pulls.")
 
 
-def _any_gradient(loss: Tensor, parameters: Sequence[Tensor]) -> bool:
-    found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True) if parameters else ()
-    return any(g is not None and bool(g.abs().sum() > 0) for g in found)
+def members_reached(method: Method, loss: Tensor) -> frozenset[str]:
+    """Members whose own parameters a loss sends a gradient to."""
+    reached = set()
+    for name, member in method.members.items():
+        parameters = list(member.parameters())
+        found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True) if parameters else ()
+        if any(g is not None and bool(g.abs().sum() > 0) for g in found):
+            reached.add(name)
+    return frozenset(reached)
 
 
 def one_backward_is_many(trial: Trial) -> None:
@@ -89,13 +92,11 @@ def every_parameter_has_one_owner(trial: Trial) -> None:
 def inactive_terms_cost_nothing(trial: Trial) -> None:
     """With its supervised term alone, a method computes its student alone."""
     method = built(trial)
-    if "ce" not in method.terms:
-        return
     seen = method.see(images_for(method), CLOCK)
-    method(seen, frozenset({"ce"}))
-    read = {address.partition(".")[0] for address in method.terms["ce"].reads}
-    if set(seen._outputs) != read:
-        raise Broken(f"the supervised term alone makes {sorted(set(seen._outputs) - read)} compute too",
+    losses = method(seen, frozenset({"ce"}))
+    asked = {address.partition(".")[0] for name in losses for address in method.terms[name].reads}
+    if set(losses) != {"ce"} & set(method.terms) or set(seen._outputs) != asked:
+        raise Broken(f"the supervised term alone makes {sorted(set(seen._outputs) - asked)} compute too",
                      "Read other members inside the terms that need them.")
 
 

@@ -1,7 +1,7 @@
 """Strong augmentation of whole batches: two of fourteen operations an image, then a patch cut out (FixMatch).
 
-Every operation is computed for the whole batch and taken where it was drawn, so that nothing waits for the device. Six of
-them change a pixel by its value alone and are one table of 256 levels; five move pixels and are one affine map.
+Every operation is computed for the whole batch and taken where it was drawn, so that nothing waits for the device. Six
+of them change a pixel by its value alone and are one table of 256 levels; five move pixels and are one affine map.
 """
 
 from __future__ import annotations
@@ -126,15 +126,14 @@ def _smooth(levels: Tensor) -> Tensor:
 def _table(levels: Tensor, drawn: _Drawn) -> Tensor:
     """What becomes of each level, (N, 3, 256)."""
     level = torch.arange(256.0, device=levels.device)
-    ordered = levels.flatten(2).sort(dim=2).values                                     # (N, 3, HW)
-    low, high = ordered[..., :1], ordered[..., -1:]
+    low, high = levels.amin((2, 3))[..., None], levels.amax((2, 3))[..., None]          # (N, 3, 1)
     mean = (_grey(levels).mean(3).mean(2)[..., None] + 0.5).floor()                    # (N, 1, 1)
     step = 2 ** (4 - (4 * drawn.amount).floor())                                     # 4 to 7 bits are kept
     tables = {
         "autocontrast": torch.where(high > low, ((level - low) * 255 / (high - low)).floor().clamp(0, 255), level),
         "brightness": _blend(torch.zeros_like(level), level, drawn.factor),
         "contrast": _blend(mean, level, drawn.factor),
-        "equalize": _equalised(ordered, level),
+        "equalize": _equalised(levels, high),
         "posterize": (level / step).floor() * step,
         "solarize": torch.where(level < 256 * drawn.amount, level, 255 - level),
     }
@@ -144,13 +143,17 @@ def _table(levels: Tensor, drawn: _Drawn) -> Tensor:
     return result
 
 
-def _equalised(ordered: Tensor, level: Tensor) -> Tensor:
-    """The table that spreads levels evenly, by each one's rank among a channel's pixels; (N, 3, 256)."""
-    below = torch.searchsorted(ordered, level.expand(*ordered.shape[:2], 256).contiguous())
-    not_highest = torch.searchsorted(ordered, ordered[..., -1:].contiguous())
-    step = not_highest // 255
-    spread = ((step // 2 + below) // step.clamp_min(1)).clamp_max(255).to(level.dtype)
-    return torch.where(step > 0, spread, level)
+def _equalised(levels: Tensor, high: Tensor) -> Tensor:
+    """The table that spreads levels evenly, by how many of a channel's pixels are below each; (N, 3, 256)."""
+    channels = levels.flatten(0, 1).flatten(1).long()                                  # (3N, HW)
+    channels = channels + 256 * torch.arange(len(channels), device=levels.device)[:, None]
+    counts = torch.zeros(256 * len(channels), dtype=torch.int64, device=levels.device)
+    counts = counts.scatter_add_(0, channels.flatten(), torch.ones_like(channels).flatten())
+    counts = counts.view(*levels.shape[:2], 256)
+    below = counts.cumsum(2) - counts
+    step = below.gather(2, high.long()) // 255
+    spread = ((step // 2 + below) // step.clamp_min(1)).clamp_max(255)
+    return torch.where(step > 0, spread, torch.arange(256, device=levels.device)).to(levels.dtype)
 
 
 def _moved(levels: Tensor, drawn: _Drawn) -> Tensor:

@@ -21,6 +21,7 @@ METHODS: dict[str, str] = {
     "rco": "rco: along the teacher's own checkpoints (Jin et al., ICCV 2019)",
     "ban": "ban: generations of one architecture (Furlanello et al., ICML 2018)",
     "slkd": "slkd: self-learning teachers beside the student (Liu, Li and Cheng, 2023)",
+    "ffsd": "ffsd: students learn together, fused they teach a leader (Li et al., TNNLS 2022)",
 }
 """Name -> `file: what it is`; the file holds a function of the method's name."""
 

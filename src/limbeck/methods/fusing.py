@@ -92,7 +92,7 @@ class Carrier(Member):
 
 
 def _upwards(deep: MapShape, shallow: MapShape) -> nn.Sequential:
-    """Transposed convolution that doubles the map, norm, ReLU; a resize where the stages are not a factor of 2 apart."""
+    """Transposed convolution that doubles the map, norm, ReLU; then a resize where stages are not 2 apart."""
     up = nn.ConvTranspose2d(deep[0], shallow[0], 3, stride=2, padding=1, output_padding=1, bias=False)
     doubled = (2 * deep[1], 2 * deep[2]) == shallow[1:]
     return nn.Sequential(up, nn.BatchNorm2d(shallow[0]), nn.ReLU(), *([] if doubled else [Resize(shallow[1:])]))
