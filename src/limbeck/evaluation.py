@@ -1,23 +1,29 @@
-"""Exact scores of a network on a split, on any number of ranks."""
+"""Exact scores on a split, on any number of ranks: of a network, or of everyone in a group who answers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
+from torch import Tensor, nn
 
 from limbeck import ranks
 from limbeck.data import Batches
 from limbeck.errors import Mistake
 from limbeck.members import Network
-from limbeck.tasks import Task
+from limbeck.method import Method
+from limbeck.seen import Batch, Clock
+from limbeck.tasks import Meter, Task
 from limbeck.terms import full
 
+Scores = dict[str, float]
+ANY_RIGHT = "any member right"
+"""Share of images that at least one learning network gets right: FFSD's code prints it as an ensemble's accuracy."""
 
-@torch.no_grad()
+
 def score(network: Network, batches: Batches, task: Task,
-          autocast: Callable[[], AbstractContextManager] = nullcontext) -> dict[str, float]:
+          autocast: Callable[[], AbstractContextManager] = nullcontext) -> Scores:
     """The task's measures over a split, each image once; the network is as it was afterwards, modes included.
 
     Args:
@@ -29,18 +35,67 @@ def score(network: Network, batches: Batches, task: Task,
     Raises:
         Mistake: If the images have no labels.
     """
-    modes = [(m, m.training) for m in network.modules()]
-    network.eval()
-    meter = task.meter()
+    with _resting(network):
+        return _measured(lambda batch: {"network": network.logits(batch.images)}, batches, task, autocast)["network"]
+
+
+def score_group(method: Method, batches: Batches, task: Task,
+                autocast: Callable[[], AbstractContextManager] = nullcontext) -> dict[str, Scores]:
+    """The measures of every member who answers, from one pass, and of the group: see `ANY_RIGHT`.
+
+    Args:
+        method: In whatever mode; it is scored in eval mode.
+        batches: Of this rank, without augmentation.
+        task: What is measured.
+        autocast: Context for low precision.
+
+    Returns:
+        Member -> measures; with several learning networks also `ANY_RIGHT` -> {the task's score}.
+    """
+    answering = [name for name, member in method.members.items() if member.answers]
+    networks = [name for name in answering if isinstance(method.members[name], Network)]
+    union = torch.zeros(2, dtype=torch.float64, device=batches.device)
+
+    def answers(batch: Batch) -> Mapping[str, Tensor]:
+        seen = method.see(batch, Clock(0, 1, 1))
+        logits = {name: seen.outputs(name)["logits"] for name in answering}
+        if len(networks) > 1 and batch.targets is not None and batch.targets.ndim == 1:
+            right = torch.stack([logits[name].argmax(1) == batch.targets for name in networks]).any(0)
+            union.add_(torch.tensor([0.0, len(right)], dtype=torch.float64, device=union.device))
+            union[0] += right.sum()
+        return logits
+
+    with _resting(method):
+        scores = _measured(answers, batches, task, autocast)
+    if len(networks) > 1:
+        right, images = ranks.sum_over_ranks(union).tolist()
+        scores[ANY_RIGHT] = {task.score: 100 * right / max(1.0, images)}
+    return scores
+
+
+@torch.no_grad()
+def _measured(answers: Callable[[Batch], Mapping[str, Tensor]], batches: Batches, task: Task,
+              autocast: Callable[[], AbstractContextManager]) -> dict[str, Scores]:
+    meters: dict[str, Meter] = {}
+    for batch in batches.epoch(0):
+        if batch.targets is None:
+            raise Mistake("a score needs labelled images; these have none. Give a labelled test split.")
+        with autocast():
+            logits = answers(batch)
+        for name, answer in logits.items():
+            meters.setdefault(name, task.meter()).update(full(answer), batch.targets)
+    for meter in meters.values():
+        meter.sums = ranks.sum_over_ranks(meter.sums.to(batches.device))
+    return {name: meter.result() for name, meter in meters.items()}
+
+
+@contextmanager
+def _resting(module: nn.Module) -> Iterator[None]:
+    """In eval mode for a while, every part back in its own mode afterwards."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
     try:
-        for batch in batches.epoch(0):
-            if batch.targets is None:
-                raise Mistake("a score needs labelled images; these have none. Give a labelled test split.")
-            with autocast():
-                logits = network.logits(batch.images)
-            meter.update(full(logits), batch.targets)
+        yield
     finally:
-        for m, training in modes:
-            m.training = training
-    meter.sums = ranks.sum_over_ranks(meter.sums.to(batches.device))
-    return meter.result()
+        for part, training in modes:
+            part.training = training

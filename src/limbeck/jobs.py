@@ -299,8 +299,9 @@ def _look_at_teacher(parts: Parts) -> float | None:
 
 
 def _scores(run: Run, key: str) -> dict[str, Any]:
-    """Last, best by the selection split, and the test's peak under its own name."""
+    """Last, best by the selection split, and the test's peak under its own name; all of the last stage."""
     records = run.records()
+    records = [record for record in records if record["stage"] == records[-1]["stage"]]
 
     def scores(kind: str) -> list[Mapping[str, Any]]:
         return [{k: v for k, v in r.items() if k not in ("kind", "stage")} for r in records if r["kind"] == kind]

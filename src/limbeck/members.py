@@ -15,7 +15,7 @@ from torch.func import functional_call
 
 from limbeck.errors import Mistake, nearest
 from limbeck.seen import Clock, Outputs, Seen
-from limbeck.stages import discover
+from limbeck.stages import blocks, discover
 from limbeck.taps import Reader, clean_copy
 
 
@@ -24,9 +24,11 @@ class Member(nn.Module):
 
     Attributes:
         reads: Addresses of other members' outputs that `forward` asks for; empty for who looks at the images.
+        answers: Whether its `logits` are an answer to the task, to be scored beside the deployed member's.
     """
 
     reads: tuple[str, ...] = ()
+    answers: bool = False
 
     def forward(self, seen: Seen) -> Outputs:
         """What this member computes in this step, by tap."""
@@ -91,6 +93,7 @@ class Network(Member):
         factory: Builds an untrained module of the same architecture; needed for `fresh`.
     """
 
+    answers = True
     mean: Tensor
     std: Tensor
 
@@ -122,6 +125,11 @@ class Network(Member):
         """`stage1`, `stage2`... as many as this network has."""
         found = [tap for tap in self.addresses if tap.startswith("stage") and tap[5:].isdigit()]
         return tuple(sorted(found, key=lambda tap: int(tap[5:])))
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Taps of the blocks that make up the stages, shallow first; a stage without blocks stands for itself."""
+        return tuple(blocks(self.module, [self.addresses[stage] for stage in self.stages]))
 
     @property
     def num_classes(self) -> int:
@@ -288,6 +296,7 @@ class Ensemble(Member):
             raise Mistake(f"an ensemble needs one weight for each of {list(reads)}, none below 0 and not all 0; got "
                           f"{given}. Give as many as there are members.")
         self.reads, self.tap = tuple(reads), tap
+        self.answers = tap == "logits"
         self.weights = tuple(weight / sum(given) for weight in given)
 
     def forward(self, seen: Seen) -> Outputs:

@@ -1,9 +1,9 @@
 """Learns networks that terms read and nobody's optimiser steps: by the slope of a loss at the end of virtual steps.
 
-After the real step from theta, with the same batch, rate, decay and velocity, SGD's rule is followed a few times further:
+After the real step to theta, SGD's rule is followed a few times further, with its batch, rate, decay and velocity:
     theta_0 = theta,  theta_k+1 = S(theta_k, gradient of some terms at theta_k),  loss = outer term at theta_K.
-The learned networks phi shape the terms, so loss depends on phi through every step; Adam follows its slope. Then the run
-goes on from theta as if nothing had been: the virtual steps are made on copies.
+The learned networks shape the terms, so the loss depends on them through every step; Adam follows its slope. Then the
+run goes on from theta as if nothing had been: the virtual steps are made on copies.
 
 The slope goes backwards through one step at a time, each computed a second time for that: one step's graph is kept, not
 all of them, and the result is that of differentiating through the whole chain.
@@ -22,6 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from limbeck.errors import Mistake
 from limbeck.method import Step
 from limbeck.ranks import mean_over_ranks
+from limbeck.optimizer_parts import parts
 from limbeck.seen import random_state, set_random_state
 from limbeck.slopes import Passes
 
@@ -40,7 +41,7 @@ class _State:
 class Unrolled:
     """A companion that a method brings: learns `nets` by looking through virtual steps.
 
-    On several ranks each looks at its own share of the batch, and the slopes are averaged. Passes run in full precision.
+    On several ranks each looks at its own share of the batch, and slopes are averaged. Passes run in full precision.
 
     Args:
         nets: What is learned. The method's terms read it; it is no submodule of theirs.
@@ -57,16 +58,17 @@ class Unrolled:
         self.turns, self.outer, self.every = tuple(turns), outer, every
         self.optimizer = torch.optim.Adam(nets.parameters(), lr=lr, weight_decay=weight_decay)
 
-    def to(self, *args: Any, **kwargs: Any) -> None:
-        self.nets.to(*args, **kwargs)
+    def to(self, device: torch.device) -> None:
+        self.nets.to(device)
 
     def wants_aliases(self, step: int) -> bool:
         return False
 
     def before(self, step: Step) -> None:
-        if not isinstance(step.optimizer, torch.optim.SGD):
-            raise Mistake(f"virtual steps are SGD's; the student's optimiser is {type(step.optimizer).__name__}. Set "
-                          f"optimizer.name=sgd.")
+        for part in parts(step.optimizer):
+            if not isinstance(part, torch.optim.SGD):
+                raise Mistake(f"virtual steps are SGD's, as the real ones must be; got {type(part).__name__}. Set "
+                              f"optimizer.name=sgd for all who learn.")
 
     def after(self, step: Step) -> None:
         if step.clock.step % self.every:
@@ -92,13 +94,13 @@ class Unrolled:
         """The states before each virtual step, and the last one."""
         device = step.batch.images.device
         values = {name: p.detach() for name, p in step.method.named_parameters() if p.requires_grad}
-        memories = {name: step.optimizer.state[p] for name, p in step.method.named_parameters() if name in values}
-        velocities = {name: memory.get("momentum_buffer") for name, memory in memories.items()}
+        memory = {p: own.get("momentum_buffer") for part in parts(step.optimizer) for p, own in part.state.items()}
+        velocities = {name: memory.get(p) for name, p in step.method.named_parameters() if name in values}
         states = [_State(values, {name: torch.zeros_like(values[name]) if v is None else v
                                   for name, v in velocities.items()}, random_state(device))]
         for terms in self.turns:
             after = self._virtual(step, states[-1].values, states[-1].velocities, terms)
-            states.append(_State(*(_leaves(part) for part in after), random_state(device)))
+            states.append(_State(*after, random_state(device)))
         return states
 
     def _backwards(self, step: Step, states: list[_State]) -> list[Tensor | None]:
@@ -126,8 +128,8 @@ class Unrolled:
         """Parameters and velocities one step of SGD later; a parameter that the terms do not reach moves on as well."""
         groups = {id(p): group for group in step.optimizer.param_groups for p in group["params"]}
         parameters, moved, sped = dict(step.method.named_parameters()), {}, {}
-        leaves = values if through else _leaves(values)
-        for name, gradient in self._gradient(step, leaves, terms, through=through).items():
+        gradients = self._gradient(step, values if through else _leaves(values), terms, through=through)
+        for name, gradient in gradients.items():
             group = groups[id(parameters[name])]
             gradient = gradient + group["weight_decay"] * values[name]
             sped[name] = group["momentum"] * velocities[name] + gradient

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +13,11 @@ from torch import Tensor, nn
 from limbeck.config import ScheduleSettings
 from limbeck.errors import Mistake, nearest
 from limbeck.members import Frozen, Look, Member, Network
+from limbeck.optimizer_parts import Optimizers
 from limbeck.process import Process
 from limbeck.seen import Batch, Clock, Outputs, Seen
 from limbeck.tasks import Task
 from limbeck.terms import Term
-
-if TYPE_CHECKING:
-    from limbeck.optimizers import Optimizers
 
 
 @dataclass(frozen=True)
@@ -240,7 +238,7 @@ class Step:
 
 
 class Companion(Protocol):
-    """Goes beside the one loop: DistPro's search of any method, or what a method brings itself, such as meta-networks."""
+    """Goes beside the one loop: DistPro's search, of any method, or what a method brings itself, as meta-networks."""
 
     def to(self, device: torch.device) -> None:
         """Called once, when the method stands on its device."""

@@ -11,45 +11,13 @@ import torch
 from limbeck.config import OptimizerSettings, ScheduleSettings, validated
 from limbeck.errors import Mistake, nearest
 from limbeck.method import Method, Stage
+from limbeck.optimizer_parts import Optimizers
 from limbeck.seen import Clock
-
-
-class Optimizers:
-    """Optimisers of several kinds, as one: each owner belongs to one of them.
-
-    Attributes:
-        parts: The optimisers.
-    """
-
-    def __init__(self, parts: Sequence[torch.optim.Optimizer]):
-        self.parts = tuple(parts)
-
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:
-        """The groups of all parts."""
-        return [group for part in self.parts for group in part.param_groups]
-
-    def step(self) -> None:
-        """Step every part."""
-        for part in self.parts:
-            part.step()
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget every part's gradients."""
-        for part in self.parts:
-            part.zero_grad(set_to_none=set_to_none)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"parts": [part.state_dict() for part in self.parts]}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        for part, own in zip(self.parts, state["parts"], strict=True):
-            part.load_state_dict(own)
 
 
 def build_optimizer(method: Method, settings: OptimizerSettings, own: Mapping[str, Mapping[str, Any]], *,
                     stages: Sequence[Stage] = ()) -> torch.optim.Optimizer | Optimizers:
-    """One optimiser over all owners, each a named group with its own rate and decay; one of each kind that is asked for.
+    """One optimiser of each kind that is asked for, in which every owner is a named group with its own rate and decay.
 
     Args:
         method: Whose members are stepped.

@@ -6,18 +6,15 @@ gradient linearly, so this factor and the terms' own gradients give the slope of
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
 from limbeck.errors import Mistake
-
-if TYPE_CHECKING:
-    from limbeck.optimizers import Optimizers
+from limbeck.optimizer_parts import Optimizers, parts
 
 
-def response(optimizer: torch.optim.Optimizer | Optimizers, parameters: dict[str, nn.Parameter]) -> dict[str, Tensor | float]:
+def response(optimizer: torch.optim.Optimizer | Optimizers,
+             parameters: dict[str, nn.Parameter]) -> dict[str, Tensor | float]:
     """d(theta') / d(gradient) of the step that the optimiser has just made.
 
     For SGD with learning rate r: -r (plain and heavy ball), -r (1 + momentum) (Nesterov); the momentum buffer and
@@ -44,11 +41,6 @@ def response(optimizer: torch.optim.Optimizer | Optimizers, parameters: dict[str
         factor = _sgd if isinstance(part, torch.optim.SGD) else _adam
         factors |= {name: factor(part, groups[id(p)], p) for name, p in parameters.items() if id(p) in groups}
     return {name: factors[name] for name in parameters if name in factors}
-
-
-def parts(optimizer: torch.optim.Optimizer | Optimizers) -> tuple[torch.optim.Optimizer, ...]:
-    """The single optimisers in one that may be of several kinds."""
-    return (optimizer,) if isinstance(optimizer, torch.optim.Optimizer) else optimizer.parts
 
 
 def check_exact(optimizer: torch.optim.Optimizer) -> None:

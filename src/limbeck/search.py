@@ -21,10 +21,11 @@ from torch import Tensor, nn
 
 from limbeck.errors import Mistake
 from limbeck.method import Method, Step
+from limbeck.optimizer_parts import parts
 from limbeck.process import Learned
 from limbeck.ranks import mean_over_ranks
 from limbeck.recorded import Recorded
-from limbeck.response import check_exact, parts, response
+from limbeck.response import check_exact, response
 from limbeck.seen import Batch, random_state, set_random_state
 from limbeck.slopes import ESTIMATORS, Estimator, Passes
 from limbeck.tasks import Task
@@ -69,8 +70,8 @@ class Search:
                           f"a step, for which its slopes would not be exact. Use a method, or a form of it, with one "
                           f"turn.")
         if method.companion is not None:
-            raise Mistake(f"a search learns how hard terms pull; this method brings a {type(method.companion).__name__} "
-                          f"that learns it already, beside the same steps. Distil with it as it is.")
+            raise Mistake(f"a search learns how hard terms pull; this method learns it already by a companion of its "
+                          f"own ({type(method.companion).__name__}), beside the same steps. Distil with it as it is.")
         self.method, self.process, self.task, self.held_out = method, method.process, task, held_out
         self.estimator, self.order, self.every, self.mode, self.autocast = estimator, order, every, mode, autocast
         raw = [self.process.raw]

@@ -31,7 +31,7 @@ from limbeck.config import OptimizerSettings, ScheduleSettings, TrainingSettings
 from limbeck.data import Batches
 from limbeck.engine import Interrupts, autocast, wrap
 from limbeck.errors import Mistake, Stopped
-from limbeck.evaluation import score
+from limbeck.evaluation import score_group
 from limbeck.method import Companion, Stage, Step, Turn
 from limbeck.optimizers import build_optimizer, set_rate
 from limbeck.progress import Display
@@ -217,8 +217,10 @@ class Trainer:
         ranks.average_running_statistics(self.method)
         student, shown = self.method.student(), {}
         for name, batches in self.splits.items():
-            result = score(student, batches, self.task, self.autocast)
-            self._record({"kind": name, "stage": stage.name, "epoch": done, "step": self.clock.step, **result})
+            everyone = score_group(self.method, batches, self.task, self.autocast)
+            result = everyone[self.method.deploy]
+            group = {"members": everyone} if len(everyone) > 1 else {}
+            self._record({"kind": name, "stage": stage.name, "epoch": done, "step": self.clock.step, **result, **group})
             shown[f"{name} {self.task.score}"] = result[self.task.score]
             if name == "select" and result[self.task.score] > self.best:
                 self.best = result[self.task.score]

@@ -1,59 +1,15 @@
-"""Stopped anywhere and resumed = never stopped, bit for bit, for every method and for a search."""
+"""What a stopped run leaves behind, and what it refuses to go on with; that it goes on is part of the contract."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from catalogue import ROWS, Row, built, trainer
+from catalogue import ROWS, built, trainer
 
+from limbeck.contract.running import StopsAt
 from limbeck.errors import Mistake, Stopped
-from limbeck.trainer import Trainer
-
-
-class StopsAt(Trainer):
-    """A trainer that is asked to stop after its sixth step, in the middle of the second epoch."""
-
-    def _save_if_due(self) -> None:
-        self.interrupts.asked = self.clock.step == 6
-        super()._save_if_due()
-
-
-def everything(run: Trainer) -> dict[str, Any]:
-    """All state that training leaves behind."""
-    seconds = ("seconds", "images_per_second")
-    records = [{k: v for k, v in record.items() if k not in seconds} for record in run.run.records()]
-    companion = run.companion.state_dict() if run.companion is not None else None
-    return {"method": run.method.state_dict(), "optimizer": run.optimizer.state_dict(), "records": records,
-            "companion": companion, "random": torch.get_rng_state()}
-
-
-def same(one: Any, other: Any) -> bool:
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other)
-
-
-@pytest.mark.parametrize("search", [False, True], ids=["plain", "search"])
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.label)
-def test_stopped_and_resumed_equals_never_stopped(row: Row, search: bool, tmp_path: Path) -> None:
-    search = search and row.method != "none"
-    whole = trainer(built(row, dropout=0.2), tmp_path / "whole", search=search)
-    whole.fit()
-    with pytest.raises(Stopped, match="limbeck resume"):
-        trainer(built(row, dropout=0.2), tmp_path / "parts", search=search, kind=StopsAt).fit()
-    resumed = trainer(built(row, dropout=0.2), tmp_path / "parts", search=search)
-    torch.manual_seed(99)  # whatever happened in between
-    resumed.fit()
-    assert resumed.clock == whole.clock
-    for key, value in everything(whole).items():
-        assert same(value, everything(resumed)[key]), key
 
 
 def test_metrics_after_the_checkpoint_are_cut(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ METHODS: dict[str, str] = {
     "eskd": "eskd: KD that stops early (Cho and Hariharan, ICCV 2019)",
     "rco": "rco: along the teacher's own checkpoints (Jin et al., ICCV 2019)",
     "ban": "ban: generations of one architecture (Furlanello et al., ICML 2018)",
+    "l2tww": "l2tww: meta-networks weigh layers and channels (Jang et al., ICML 2019)",
     "slkd": "slkd: self-learning teachers beside the student (Liu, Li and Cheng, 2023)",
     "ffsd": "ffsd: students learn together, fused they teach a leader (Li et al., TNNLS 2022)",
 }

@@ -45,7 +45,7 @@ class Dropping:
 
 def dgkd(student: Network, teacher: Network, setting: Setting, *, assistants: Sequence[Network], drop: int = 1,
          trained: bool = False, temperature: float = 4.0, ce: float = 0.1, kl: float = 0.9) -> list[Stage]:
-    """ce * CE + kl * sum over everyone larger of T^2 KL(larger || learner), for each assistant and then for the student.
+    """ce * CE + kl * sum over everyone larger of T^2 KL(larger || learner), for each assistant, last for the student.
 
     Whoever learns in a stage is its `student`; a run for each.
 
@@ -62,8 +62,8 @@ def dgkd(student: Network, teacher: Network, setting: Setting, *, assistants: Se
         kl: Weight of each divergence.
 
     Source: Son et al., Densely Guided Knowledge Distillation using Multiple Teacher Assistants, ICCV 2021,
-    arXiv:2009.08825. The numbers are the standard benchmark's for KD. The authors' code has ce = 0, kl = 1 and T = 5, and
-    divides each divergence by the number of classes, which a smaller kl does here.
+    arXiv:2009.08825. The numbers are the standard benchmark's for KD. The authors' code has ce = 0, kl = 1 and T = 5,
+    and divides each divergence by the number of classes, which a smaller kl does here.
     """
     chain = {"teacher": teacher, **{f"assistant{i}": a for i, a in enumerate(assistants, start=1)}, "student": student}
     names, distance = list(chain), partial(soft_kl, temperature=temperature)

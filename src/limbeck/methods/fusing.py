@@ -36,6 +36,8 @@ class Fusion(Member):
         detach: Whether the students feel nothing of it (FFSD) or are pulled as well (FFL).
     """
 
+    answers = True
+
     def __init__(self, reads: Sequence[str], shape: MapShape, classes: int, *, detach: bool = True):
         super().__init__()
         self.reads, self.detach = tuple(reads), detach

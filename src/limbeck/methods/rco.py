@@ -9,7 +9,7 @@ from typing import Literal
 from limbeck.losses import soft_kl
 from limbeck.members import Network
 from limbeck.method import Method, Setting, Stage
-from limbeck.methods.kd import kd as distilled
+from limbeck.methods.kd import kd
 from limbeck.process import Schedule, Scheduled
 from limbeck.terms import Match, Supervise
 
@@ -37,7 +37,7 @@ def rco(student: Network, teacher: Network, setting: Setting, *, anchors: Sequen
     """
     route = {**{f"anchor{i}": anchor for i, anchor in enumerate(anchors, start=1)}, "teacher": teacher}
     if form == "staged":
-        return [Stage(distilled(student, anchor, setting, temperature=temperature, ce=ce, kl=kl), name=name)
+        return [Stage(kd(student, anchor, setting, temperature=temperature, ce=ce, kl=kl), name=name)
                 for name, anchor in route.items()]
 
     def in_part(place: int) -> Schedule:

@@ -21,7 +21,7 @@ def slkd(student: Network, teacher: Network, setting: Setting, *, self_teachers:
          form: Literal["parallel", "sequential"] = "parallel", detach: bool = True, alpha: float = 1.0,
          beta: float = 1.0, ce: float = 0.1, kl: float = 0.9, peers_ce: float = 1.0, peers_kl: float = 1.0,
          fusion: Sequence[float] | None = None, temperature: float = 4.0) -> Method | list[Stage]:
-    """Self-learning teachers, `peer1`, `peer2`..., whose fused logits lead the student along how the teacher is learned.
+    """Self-learning teachers, `peer1`, `peer2`..., whose fused logits show the student how the teacher is learned.
 
     With D(s, t) = T^2 KL(t || s) on softened logits, z_f the weighted mean of the peers' logits,
         student:   alpha [ce CE + kl D(z, z_teacher)] + beta [peers_ce CE + peers_kl D(z, z_f)]
@@ -35,8 +35,8 @@ def slkd(student: Network, teacher: Network, setting: Setting, *, self_teachers:
         self_teachers: How many peers.
         supervision: Who pulls the student: `both`; `teacher` (alpha's part alone, which is KD); or `self_teachers`
             (beta's part alone, the peers still learning from the teacher).
-        form: `parallel`, all at once, or `sequential` (the paper's SLKD*): the peers first, to the end, then the student
-            from the finished ones.
+        form: `parallel`, all at once, or `sequential` (the paper's SLKD*): the peers first, to the end, then the
+            student from the finished ones.
         detach: Whether the peers feel nothing from `student/peers`, as in the paper; False lets that term pull them
             towards the student too, as the released code does.
         alpha: Weight of the teacher's part.
@@ -71,7 +71,8 @@ def slkd(student: Network, teacher: Network, setting: Setting, *, self_teachers:
         own["student/peers"] = (towards("student", "ensemble", detach=detach), beta * peers_kl)
         members["ensemble"] = Ensemble([f"{name}.logits" for name in names], fusion)
     for name in names:
-        learning |= {f"{name}/ce": (Supervise(name, setting.task), ce), f"{name}/teacher": (towards(name, "teacher"), kl)}
+        learning[f"{name}/ce"] = (Supervise(name, setting.task), ce)
+        learning[f"{name}/teacher"] = (towards(name, "teacher"), kl)
     if form == "parallel" or not by_peers:
         return _method({**members, **peers}, {"teacher": teacher}, own | learning)
     return [Stage(_method(peers, {"teacher": teacher}, learning, deploy="peer1"), name="self_teachers"),

@@ -1,4 +1,4 @@
-"""TAKD: networks of sizes in between hand the teacher's knowledge down to the student, each by KD from the one before."""
+"""TAKD: networks of sizes in between hand the teacher's knowledge down to the student, by KD from one to the next."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from itertools import pairwise
 
 from limbeck.members import Network
 from limbeck.method import Setting, Stage
-from limbeck.methods.kd import kd as distilled
+from limbeck.methods.kd import kd
 
 
 def takd(student: Network, teacher: Network, setting: Setting, *, assistants: Sequence[Network],
          temperature: float = 4.0, ce: float = 0.1, kl: float = 0.9) -> list[Stage]:
-    """teacher -> assistant 1 -> assistant 2 ... -> student: ce * CE + kl * T^2 KL(one before || learner), a run for each.
+    """teacher -> assistant 1 -> assistant 2 ... -> student: ce * CE + kl * T^2 KL(one before || learner).
 
-    Whoever learns in a stage is its `student`, whoever was before it its `teacher`. From an assistant that is trained
-    already, the rest of the way is `kd` with it as the teacher.
+    There is a run for each; whoever learns in a stage is its `student`, whoever was before it its `teacher`. From an
+    assistant that is trained already, the rest of the way is `kd` with it as the teacher.
 
     Args:
         student: Learns last, and ships.
@@ -32,5 +32,5 @@ def takd(student: Network, teacher: Network, setting: Setting, *, assistants: Se
     """
     chain = [teacher, *assistants, student]
     names = [*(f"assistant{i}" for i in range(1, len(chain) - 1)), "student"]
-    return [Stage(distilled(learner, source, setting, temperature=temperature, ce=ce, kl=kl), name=name)
+    return [Stage(kd(learner, source, setting, temperature=temperature, ce=ce, kl=kl), name=name)
             for name, (source, learner) in zip(names, pairwise(chain), strict=True)]
