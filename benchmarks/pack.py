@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("source", help="what `limbeck --data` takes")
     parser.add_argument("folder", type=Path, help="takes the parts; new or empty")
     parser.add_argument("--size", type=int, help="pixels a side; the images' own by default")
-    parser.add_argument("--most", type=int, default=48, help="MiB a part; the device machine takes 64 a call, with the "
+    parser.add_argument("--most", type=int, default=58, help="MiB a part; the device machine takes 64 a call, with the "
                                                              "working tree and the wheels among them")
     chosen = parser.parse_args()
     settings = DataSettings(source=chosen.source, size=chosen.size)

@@ -2,8 +2,8 @@
 
     python benchmarks/steps.py [--batch 64] [--rounds 7] [--precision float32] [--device cpu] [--out FOLDER]
 
-Each candidate takes a step in turn, round after round; a ratio is the median over rounds of the ratio within a round, so
-that a machine whose speed drifts does not matter. Writes Markdown and JSON where --out says.
+Each candidate takes a step in turn, round after round; a ratio is the median over rounds of the ratio within a round,
+so that a machine whose speed drifts does not matter. Writes Markdown and JSON where --out says.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def network(name: str) -> Network:
 
 def images(count: int) -> Split:
     """Random images in memory: arithmetic does not care what they show."""
-    return Split.whole(Images(torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8)), torch.randint(CLASSES, (count,)))
+    pixels = torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8)
+    return Split.whole(Images(pixels), torch.randint(CLASSES, (count,)))
 
 
 class Bench:
@@ -121,7 +122,8 @@ def distillation(bench: Bench, rounds: int) -> list[tuple[str, float, str]]:
 
     seconds = bench.time({"kd": lambda: distilled._step(bench.batch), "teacher": teach, "student": learn,
                           "alone": lambda: alone._step(bench.batch)}, rounds)
-    return [("KD step / (bare teacher forward + bare student step)", ratio(seconds, "kd", "teacher", "student"), "<= 1.03"),
+    return [("KD step / (bare teacher forward + bare student step)", ratio(seconds, "kd", "teacher", "student"),
+             "<= 1.03"),
             ("student-alone step / bare student step", ratio(seconds, "alone", "student"), "")]
 
 
@@ -134,8 +136,9 @@ def searching(bench: Bench, rounds: int) -> list[tuple[str, float, str]]:
 
     plain = bench.trainer(fresh())
     kinds: dict[str, tuple[dict[str, object], str]] = {
-        "exact": ({}, "<= 1.30"), "exact, every 4 steps": ({"every": 4}, "<= 1.10"), "onesided": ({"estimator": "onesided"}, ""),
-        "central": ({"estimator": "central"}, ""), "forward": ({"estimator": "forward"}, ""),
+        "exact": ({}, "<= 1.30"), "exact, every 4 steps": ({"every": 4}, "<= 1.10"),
+        "onesided": ({"estimator": "onesided"}, ""), "central": ({"estimator": "central"}, ""),
+        "forward": ({"estimator": "forward"}, ""),
         "the paper's recipe (central, tentative step first)": ({"estimator": "central", "order": "paper"}, "")}
     trainers = {name: bench.search(fresh(), **options) for name, (options, _) in kinds.items()}
 
@@ -152,7 +155,7 @@ def searching(bench: Bench, rounds: int) -> list[tuple[str, float, str]]:
 
 
 def clipping(bench: Bench, rounds: int) -> list[tuple[str, float, str]]:
-    """A replayed step with some pathways under the threshold, against one with none; the paper drops 60 % on average."""
+    """A replayed step with some pathways under the threshold, against one with none; the paper drops 60 % of them."""
     teacher = network("wrn_40_2")
     trainers = {}
     for share in (0.0, 0.6):
@@ -168,7 +171,8 @@ def clipping(bench: Bench, rounds: int) -> list[tuple[str, float, str]]:
         with torch.no_grad(), alone.autocast():
             teacher.module(teacher.normalise(bench.batch.images))
 
-    seconds = bench.time({"all": lambda: trainers[0.0]._step(bench.batch), "clipped": lambda: trainers[0.6]._step(bench.batch),
+    seconds = bench.time({"all": lambda: trainers[0.0]._step(bench.batch),
+                          "clipped": lambda: trainers[0.6]._step(bench.batch),
                           "alone": lambda: alone._step(bench.batch), "teacher": teach}, rounds)
     saved = statistics.median((a - c) / (a - s - t) for a, c, s, t in zip(
         seconds["all"], seconds["clipped"], seconds["alone"], seconds["teacher"], strict=True))

@@ -7,11 +7,12 @@ import hashlib
 import torch
 
 
-def generator(*key: int | str) -> torch.Generator:
-    """A CPU generator that is the same for the same key in every process, run and version of Python.
+def generator(*key: int | str, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator that is the same for the same key in every process, run and version of Python.
 
     Args:
         key: What the numbers depend on, such as the seed, the purpose and the epoch.
+        device: Where it draws; a CPU and a GPU draw different numbers.
     """
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+    return torch.Generator(device).manual_seed(int.from_bytes(digest, "big") >> 1)
