@@ -16,7 +16,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
                   help="Distil big vision networks into small ones.")
 
 Data = Annotated[str | None, typer.Option(help="digits, a folder of images by class, hf:NAME or "
-                                               "hf:FOLDER, cifar10:FOLDER, cifar100:FOLDER")]
+                                               "hf:FOLDER, packed:FOLDER, cifar10:FOLDER, cifar100:FOLDER")]
 Folder = Annotated[Path, typer.Option("--run", help="folder that the run fills; the same command goes on with it")]
 Config = Annotated[Path | None, typer.Option(help="YAML file of settings, a recipe for instance; flags go on top")]
 Pair = Annotated[str | None, typer.Option(help="which of a recipe's pairs of networks")]
@@ -140,7 +140,8 @@ def list_(what: Annotated[Catalogue, typer.Argument(help="what to list")]) -> No
 
 @app.command()
 def demo(run: Folder = Path("runs/demo"),
-         quick: Annotated[bool, typer.Option("--quick", help="an epoch each, as a check")] = False, quiet: Quiet = False) -> None:
+         quick: Annotated[bool, typer.Option("--quick", help="an epoch each, as a check")] = False,
+         quiet: Quiet = False) -> None:
     """The main job on the built-in digits: teacher, KD, DistPro searched and replayed, a page; under three minutes."""
     from limbeck.demonstration import demonstrate
 

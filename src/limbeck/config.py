@@ -27,8 +27,8 @@ class Settings(BaseModel):
 class DataSettings(Settings):
     """Which images, and how they are read and augmented."""
 
-    source: str = Field(description="digits, a folder of images by class, hf:NAME or hf:FOLDER, cifar10:FOLDER, "
-                                    "cifar100:FOLDER")
+    source: str = Field(description="digits, a folder of images by class, hf:NAME or hf:FOLDER, packed:FOLDER, "
+                                    "cifar10:FOLDER, cifar100:FOLDER")
     size: int | None = Field(None, gt=0, description="resize every image to this many pixels a side; None keeps theirs")
     classes: int | None = Field(None, gt=1, description="keep only the first so many classes")
     per_class: int | None = Field(None, gt=0, description="keep only the first so many training images of each class")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -63,7 +62,7 @@ def execute(verb: Verb, job: Job, folder: Path, *, device: str | None = None, qu
         return run
     found = _found(verb, job, folder, device, quiet)
     parts = Parts(verb, job, accelerator, display)
-    if ranks.rank() == 0:
+    if ranks.rank() == 0 and not run.read_json("about.json"):
         run.write_json("about.json", {"verb": verb, **parts.about()})
     _train(parts, run, found)
     return run
@@ -88,7 +87,7 @@ def check(verb: Verb, job: Job) -> None:
     further = [network for several in job.networks.values() for network in several]
     for network in filter(None, (job.student, job.teacher, *further)):
         attempt(partial(check_network, network))
-    if job.process.file is not None:
+    if job.process.file is not None and verb == "distill":
         attempt(lambda: Recorded.load(_process_file(job.process.file or "")))
     if verb == "search" and job.training.clip_gradients is not None:
         wrong.append("a search looks through the optimiser step, and clipped gradients are not looked through: leave "
@@ -178,7 +177,7 @@ class Parts:
         sample = next(self.batches("train", train=False).epoch(0))
         split = self.splits["train"]
         setting = Setting(self.task, self.data.classes, split.targets, split.index, sample, self.job.seed,
-                          self.job.training.batch_size // ranks.world())
+                          self.job.training.batch_size // ranks.world(), self._hold_out)
         student, teacher, further = self.student, self.teacher, self.further
         torch.manual_seed(self.job.seed + 1)
         stages = wiring.build_stages(self.job.method, student, teacher, setting, further)
@@ -186,6 +185,12 @@ class Parts:
             frozen.batch_statistics |= self.job.training.teacher_batch_statistics
             frozen.train()
         return stages
+
+    def _hold_out(self, part: float) -> Batches:
+        """What a method holds out for itself; the training split no longer has it."""
+        self.splits["train"], self.splits["own"] = hold_out(self.splits["train"], part, self.job.seed + 2)
+        self.display.say(f"method {self.job.method.name} holds out {len(self.splits['own'])} of the training images.")
+        return self.batches("own", train=False)
 
     @property
     def method(self) -> Method:
@@ -201,7 +206,8 @@ class Parts:
 
     def view(self, kind: str) -> Change:
         """An augmentation that a method asks for beside the images' own."""
-        kinds: dict[str, Change] = {"same": self.data.augmentation, "strong": Strong(self.data.augmentation)}
+        kinds: dict[str, Change] = {"same": self.data.augmentation, "strong": Strong(self.data.augmentation),
+                                    "plain": Augmentation()}
         if kind not in kinds:
             raise Mistake(f"there is no kind of view '{kind}'; {nearest(kind, kinds)}")
         return kinds[kind]
@@ -231,23 +237,23 @@ class Parts:
 
 
 def _train(parts: Parts, run: Run, found: Recorded | None) -> None:
-    job, began = parts.job, time.monotonic()
+    job = parts.job
     teacher_score = _look_at_teacher(parts)
     trainer = _trainer(parts, run, found)
     trainer.fit()
     if ranks.rank() == 0:
         if isinstance(trainer.companion, Search):
             trainer.companion.recorded(_how(parts)).save(run.process)
-        student = trainer.method.student()
+        student, seconds = trainer.method.student(), sum(r["seconds"] for r in run.records() if r["kind"] == "train")
         run.save_weights(student)
         run.write_json("network.json", describe(student, parts.data.classes))
         run.write_json("result.json", {
-            "verb": parts.verb, **_scores(run, parts.task.score), "seconds": time.monotonic() - began,
+            "verb": parts.verb, **_scores(run, parts.task.score), "seconds": seconds,
             "steps": trainer.clock.steps, "student_parameters": sum(p.numel() for p in student.module.parameters()),
             "teacher": None if job.teacher is None or parts.teacher is None else
             {"name": job.teacher.name, "sample_accuracy": teacher_score}})
         last = _scores(run, parts.task.score)["test"]["last"]
-        parts.display.say(f"{parts.verb} finished in {duration(time.monotonic() - began)}: test {parts.task.score} "
+        parts.display.say(f"{parts.verb} finished in {duration(seconds)}: test {parts.task.score} "
                           f"{last[parts.task.score]:.2f}; everything is in {run.folder}")
 
 
@@ -266,7 +272,7 @@ def _trainer(parts: Parts, run: Run, found: Recorded | None) -> Trainer:
     torch.manual_seed((job.seed + 1) * 1000 + ranks.rank())  # dropout differs from rank to rank
     splits: dict[str, Batches] = {
         name: parts.batches(name, train=False) for name in ("test", "select") if name in parts.splits}
-    views = [parts.view(kind) for kind in stages[0].method.views]
+    views = [parts.view(kind) for kind in max((stage.method.views for stage in stages), key=len)]
     return Trainer(stages, parts.task, parts.batches("train", train=True, views=views), splits, run, settings,
                    optimizer=job.optimizer, optimizers=job.optimizers, schedule=schedule, accelerator=parts.accelerator,
                    companion=companion, display=parts.display)

@@ -31,6 +31,7 @@ def _data() -> str:
         ("digits", "scikit-learn's 1,797 handwritten digits, 8 x 8"),
         ("FOLDER", "images by class: FOLDER/train/CLASS/*.png, FOLDER/test/CLASS/*.png, or FOLDER/CLASS/*"),
         ("hf:NAME, hf:FOLDER", "an image data set of the Hugging Face hub, or a local folder of its parquet files"),
+        ("packed:FOLDER", "parts that benchmarks/pack.py made of a parquet folder"),
         ("cifar10:FOLDER", "CIFAR-10 in its python layout"),
         ("cifar100:FOLDER", "CIFAR-100 in its python layout"),
     ])
