@@ -1,6 +1,6 @@
 """Brings a data set to one size and packs it, lossless, into parts that a device machine can be sent one by one.
 
-    python benchmarks/pack.py /work/shared/data/tiny-imagenet-100 .packed/tiny-imagenet-100 --size 32
+    python benchmarks/pack.py ../shared/data/tiny-imagenet-100 .packed/tiny-imagenet-100 --size 32
 
 The images are those that limbeck itself would train on with `data.size`: the result is opened again, and must have the
 same fingerprint (images, labels, class names). Runs then read it as `--data packed:FOLDER`.
