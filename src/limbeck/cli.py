@@ -130,6 +130,15 @@ def taps(network: Annotated[str, typer.Argument(help="NAME, timm:NAME, torchvisi
     typer.echo(taps_of(network, size))
 
 
+@app.command()
+def check(methods: Annotated[list[str], typer.Argument(help="file.py:function, or a method's name")],
+          set_: Sets = None) -> None:
+    """Hold a loss of your own, or any method, to the contract: on the CPU, a line each check, in half a minute."""
+    from limbeck import contract
+
+    contract.hold(methods, set_ or [], typer.echo)
+
+
 @app.command("list")
 def list_(what: Annotated[Catalogue, typer.Argument(help="what to list")]) -> None:
     """List methods, networks, kinds of data, or recipes."""

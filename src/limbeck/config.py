@@ -325,7 +325,7 @@ def _explained(model: type[BaseModel], problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         owner: Any = model
         for part in problem["loc"][:-1]:
-            owner = _section(owner, str(part)) or owner  # a name in `optimizers` is no field, its settings are known
+            owner = _section(owner, str(part)) or owner
         return f"there is no setting {place}; {nearest(str(problem['loc'][-1]), owner.model_fields)}"
     if problem["type"] == "value_error":
         return f"{place}: {problem['ctx']['error']}"

@@ -91,9 +91,14 @@ class Network(Member):
         statistics: Its input statistics.
         resize: Resize other images to `size`, bilinearly and antialiased; False passes them as they come.
         factory: Builds an untrained module of the same architecture; needed for `fresh`.
+
+    Attributes:
+        view: Which of `batch.views` it looks at in training; None is the images themselves. In eval mode everyone looks
+            at these.
     """
 
     answers = True
+    view: int | None = None
     mean: Tensor
     std: Tensor
 
@@ -149,11 +154,16 @@ class Network(Member):
         wanted.pop("logits", None)
         if wanted.keys() == self._reader.shapes.keys() - {"logits"}:
             return
-        reader = Reader(self.module, {tap: self._resolve(tap) for tap in wanted}, self._dummy())
+        reader = Reader(self.module, {tap: self.resolve(tap) for tap in wanted}, self._dummy())
         self._reader.remove()
         self._reader = reader
 
-    def _resolve(self, tap: str) -> str:
+    def resolve(self, tap: str) -> str:
+        """The address that a tap stands for.
+
+        Raises:
+            Mistake: If it is neither a canonical name nor a module of this network.
+        """
         if tap in self.addresses:
             return self.addresses[tap]
         paths = dict(self.module.named_modules())
@@ -174,7 +184,9 @@ class Network(Member):
 
     def forward(self, seen: Seen) -> Outputs:
         """Every tapped tensor and the logits on this step's images."""
-        return self.read(seen.batch.images)
+        if self.view is None or not self.training:
+            return self.read(seen.batch.images)
+        return self.read(seen.batch.views[self.view])
 
     def read(self, images: Tensor) -> Outputs:
         """Every tapped tensor and the logits on images in [0, 1], (N, C, H, W)."""
@@ -273,8 +285,7 @@ class Look(Member):
         self.view = view
 
     def forward(self, seen: Seen) -> Outputs:
-        outputs: Outputs = self.network(_through(seen, self.view))
-        return outputs
+        return self.network.read(seen.batch.views[self.view])
 
 
 class Ensemble(Member):

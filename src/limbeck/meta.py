@@ -21,8 +21,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from limbeck.errors import Mistake
 from limbeck.method import Step
-from limbeck.ranks import mean_over_ranks
 from limbeck.optimizer_parts import parts
+from limbeck.ranks import mean_over_ranks
 from limbeck.seen import random_state, set_random_state
 from limbeck.slopes import Passes
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.config import ScheduleSettings
+from limbeck.data import Batches
 from limbeck.errors import Mistake, nearest
 from limbeck.members import Frozen, Look, Member, Network
 from limbeck.optimizer_parts import Optimizers
@@ -32,6 +33,8 @@ class Setting:
         sample: A few training images.
         seed: Seeds whatever the method draws itself.
         batch_size: Images of a rank in a step, at most.
+        hold_out: Cuts a part of every class off the training images, before training begins, and gives it: plain, in
+            order, each image once a pass. None where there is no data to cut.
     """
 
     task: Task
@@ -41,6 +44,7 @@ class Setting:
     sample: Batch
     seed: int = 0
     batch_size: int = 64
+    hold_out: Callable[[float], Batches] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,8 @@ class Turn:
     Attributes:
         terms: The terms that this turn computes.
         owners: Whose parameters it steps; None is everyone its terms pull.
-        optimizer: Name of the optimiser; None is each owner's ordinary one.
+        optimizer: Name of an optimiser of the turn's own, beside the owners' ordinary ones; `Stage.optimizers`, and the
+            run's, say under that name what it is. None steps the ordinary ones.
     """
 
     terms: frozenset[str]
@@ -69,7 +74,7 @@ class Method(nn.Module):
         deploy: The member that ships.
         turns: In what order terms are stepped; None is all at once.
         views: Further augmentations of each image that members look at, by kind: `same` (as the images themselves,
-            drawn anew) or `strong`.
+            drawn anew), `strong` or `plain` (not augmented).
         companion: What learns beside the loop, if the method brings such: meta-networks. Like frozen networks it stays
             outside what is trained and wrapped, and it is saved by itself.
 
@@ -119,7 +124,7 @@ class Method(nn.Module):
             if isinstance(member, Look) and all(member.network is not other for other in self.members.values()):
                 raise Mistake(f"a Look is another look of a learning member; '{name}' is one of {member.network.name}, "
                               f"which is none here. For a teacher give frozen={{'{name}': Frozen(network, view=...)}}.")
-            view = member.view if isinstance(member, Frozen | Look) else None
+            view = member.view if isinstance(member, Frozen | Look | Network) else None
             if view is not None and view >= len(self.views):
                 raise Mistake(f"'{name}' looks at view {view} of each image, counted from 0; the method asks for "
                               f"{list(self.views)}. Name more of them in `views`.")

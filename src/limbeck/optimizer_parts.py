@@ -9,7 +9,7 @@ import torch
 
 
 class Optimizers:
-    """Optimisers of several kinds, as one: each owner belongs to one of them.
+    """Optimisers of several kinds, as one: each owner belongs to one of them, and to one of each turn that has its own.
 
     Attributes:
         parts: The optimisers.
@@ -39,6 +39,13 @@ class Optimizers:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for part, own in zip(self.parts, state["parts"], strict=True):
             part.load_state_dict(own)
+
+
+def step_turn(optimizer: torch.optim.Optimizer | Optimizers, turn: str | None) -> None:
+    """Step the parts of a turn that has an optimiser of its own, by that one's name; None steps the ordinary parts."""
+    for part in parts(optimizer):
+        if part.param_groups[0].get("turn") == turn:
+            part.step()
 
 
 def parts(optimizer: torch.optim.Optimizer | Optimizers) -> tuple[torch.optim.Optimizer, ...]:

@@ -22,25 +22,32 @@ def build_optimizer(method: Method, settings: OptimizerSettings, own: Mapping[st
     Args:
         method: Whose members are stepped.
         settings: For every owner.
-        own: Owner -> what it has otherwise, its `schedule` too.
+        own: Owner, or turn with an optimiser of its own -> what it has otherwise, its `schedule` too.
         stages: All that the run trains, one after the other: who learns in another of them alone may have settings too.
 
     Raises:
         Mistake: If a name is no owner, or a setting does not fit.
     """
     owners = method.owners()
-    learners = {*owners, *(name for stage in stages for name in stage.method.owners())}
+    learners = {turn or name for one in (method, *(stage.method for stage in stages)) for turn, name in _stepped(one)}
     for name in own:
         if name not in learners:
             raise Mistake(f"optimizers.{name} is for no member that learns; {nearest(name, learners)}")
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for name, parameters in owners.items():
-        chosen = own_settings(settings, own.get(name, {}))
-        group = {"params": parameters, "owner": name, "base_lr": chosen.lr, "schedule": chosen.schedule and chosen.schedule.model_dump()}
-        groups.setdefault(chosen.name, []).append({**group, **_options(chosen)})
+    groups: dict[tuple[str | None, str], list[dict[str, Any]]] = {}
+    for turn, name in _stepped(method):
+        chosen = own_settings(settings, own.get(turn or name, {}))
+        schedule = chosen.schedule and chosen.schedule.model_dump()
+        group = {"params": owners[name], "owner": name, "turn": turn, "base_lr": chosen.lr, "schedule": schedule}
+        groups.setdefault((turn, chosen.name), []).append({**group, **_options(chosen)})
     kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    parts = [kinds[kind](several) for kind, several in groups.items()]
+    parts = [kinds[kind](several) for (_, kind), several in groups.items()]
     return parts[0] if len(parts) == 1 else Optimizers(parts)
+
+
+def _stepped(method: Method) -> list[tuple[str | None, str]]:
+    """(optimiser of a turn's own, owner) of all that turns step, each pair once."""
+    return list(dict.fromkeys((turn.optimizer, name) for turn in method.turns for name in method.owners()
+                              if turn.owners is None or name in turn.owners))
 
 
 def own_settings(settings: OptimizerSettings, own: Mapping[str, Any]) -> OptimizerSettings:

@@ -51,9 +51,9 @@ def exponential_ramp(weight: float, *, over: float) -> Schedule:
 
     Args:
         weight: The final weight.
-        over: Part of the run's length that the rise takes.
+        over: Part of the run's length that the rise takes; 0 for none.
     """
-    return lambda clock: weight * math.exp(-5 * (1 - min(1.0, clock.progress / over)) ** 2)
+    return lambda clock: weight * math.exp(-5 * max(0.0, 1 - clock.progress / over) ** 2) if over else weight
 
 
 class Scheduled:

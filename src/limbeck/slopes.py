@@ -120,8 +120,8 @@ def _inner(gradients: Mapping[str, Tensor], tangents: Outputs) -> Tensor:
 
 @contextmanager
 def _along(start: Mapping[str, Tensor], direction: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """The parameters, those with a direction carrying it as their tangent; attention in its one form that carries it."""
-    plain = sdpa_kernel(SDPBackend.MATH)
+    """The parameters, those with a direction carrying it as their tangent."""
+    plain = sdpa_kernel(SDPBackend.MATH)  # fused attention has no forward mode
     with warnings.catch_warnings(), torch.no_grad(), forward_ad.dual_level(), plain:
         warnings.simplefilter("ignore", FutureWarning)  # torch scripts its own decompositions when they are first used
         yield {**start, **{name: forward_ad.make_dual(start[name], d) for name, d in direction.items()}}

@@ -33,6 +33,7 @@ from limbeck.engine import Interrupts, autocast, wrap
 from limbeck.errors import Mistake, Stopped
 from limbeck.evaluation import score_group
 from limbeck.method import Companion, Stage, Step, Turn
+from limbeck.optimizer_parts import step_turn
 from limbeck.optimizers import build_optimizer, set_rate
 from limbeck.progress import Display
 from limbeck.runs import Run
@@ -74,8 +75,8 @@ class Trainer:
         self._written, self._records = time.monotonic(), 0
         own = [stage.name for stage in stages if stage.method.companion is not None]
         if own and companion is not None:
-            raise Mistake(f"the loop has one companion; stage '{own[0]}' brings one of its own, and a "
-                          f"{type(companion).__name__} was given. Leave it out, or train another method.")
+            raise Mistake(f"the loop has one companion; stage '{own[0]}' brings one of its own, and "
+                          f"{type(companion).__name__} was given too. Leave it out, or train another method.")
 
     # --- whole runs
 
@@ -178,7 +179,7 @@ class Trainer:
         self._keep_owners(turn)
         if self.settings.clip_gradients is not None:
             torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.settings.clip_gradients)
-        self.optimizer.step()
+        step_turn(self.optimizer, turn.optimizer)
         self.averages.add({**step.losses, "total": total})
 
     def _keep_owners(self, turn: Turn) -> None:

@@ -12,6 +12,12 @@ __all__ = ["CLASSES", "NETS", "ROWS", "SIZE", "Row", "batch", "built", "split", 
 Row = Trial
 
 STUDENT = frozenset({"student"})
+PEERS = {"ce": STUDENT, "student/": STUDENT, "peer1/": frozenset({"peer1"})}
+JUDGES = {f"judge_{name}": frozenset({f"judge_{name}"}) for name in ("student", "peer1")}
+BRANCHES = {"ce": STUDENT, "student/": STUDENT, "peer1/": frozenset({"student", "peer1"})}
+STUDENTS = {f"{name}/": frozenset({name}) for name in ("student1", "student2", "carrier_student2")}
+LED = {"leader/decoded": frozenset({"leader", "decoder"}),
+       **{f"{name}/": frozenset({name}) for name in ("leader", "fusion", "carrier_leader")}}
 ROWS = [
     Row("none", pulls={"ce": STUDENT}),
     Row("kd", pulls={"ce": STUDENT, "kl": STUDENT}),
@@ -42,6 +48,28 @@ ROWS = [
     Row("kdsvd", pulls={"ce": STUDENT, "stage": STUDENT}),
     Row("kdsvd", {"mode": "repdistiller"}, {"ce": STUDENT, "stage": STUDENT}, teacher_width=8),
     Row("kdsvd", pulls={"ce": STUDENT, "stage": STUDENT}, networks=("vit", "cnn")),
+    Row("sp", pulls={"ce": STUDENT, "similarity": STUDENT}),
+    Row("sp", pulls={"ce": STUDENT, "similarity": STUDENT}, networks=("cnn", "vit")),
+    Row("rkd", pulls={"ce": STUDENT, "distance": STUDENT, "angle": STUDENT}),
+    Row("pkt", pulls={"ce": STUDENT, "neighbours": STUDENT}),
+    Row("cc", pulls={"ce": STUDENT, "correlation": STUDENT}),
+    Row("cc", {"mode": "gaussian"}, {"ce": STUDENT, "correlation": STUDENT}, networks=("vit", "cnn")),
+    Row("crd", {"negatives": 12}, {"ce": STUDENT, "contrast": frozenset({"student", "embedding"})}),
+    Row("kd+crd", {"crd": {"negatives": 12}}, {"ce": STUDENT, "kd/": STUDENT,
+        "crd/": frozenset({"student", "embedding"})}, networks=("cnn", "vit")),
+    Row("dkd", pulls={"ce": STUDENT, "target": STUDENT, "nontarget": STUDENT}),
+    Row("dkd", {"standardised": True, "warm_up": 0}, {"ce": STUDENT, "target": STUDENT, "nontarget": STUDENT}),
+    Row("lskd", pulls={"ce": STUDENT, "kl": STUDENT}),
+    Row("dist", pulls={"ce": STUDENT, "inter": STUDENT, "intra": STUDENT}),
+    Row("mlkd", pulls={"ce": STUDENT, "kl": STUDENT, "class": STUDENT, "batch": STUDENT}),
+    Row("mlkd", {"form": "clean", "standardised": True},
+        {"ce": STUDENT, "kl": STUDENT, "class": STUDENT, "batch": STUDENT}),
+    Row("semckd", pulls={"ce": STUDENT, "kl": STUDENT, "s": frozenset({"student", "attention"})}),
+    Row("semckd", pulls={"ce": STUDENT, "kl": STUDENT, "s": frozenset({"student", "attention"})},
+        networks=("vit", "cnn")),
+    Row("afd_attention", pulls={"ce": STUDENT, "kl": STUDENT, "t": frozenset({"student", "attention"})}),
+    Row("afd_attention", pulls={"ce": STUDENT, "kl": STUDENT, "t": frozenset({"student", "attention"})},
+        networks=("cnn", "vit")),
     Row("distpro", pulls={"ce": STUDENT, "t": STUDENT}),
     Row("distpro", {"space": "official10", "kl": 1.0}, {"ce": STUDENT, "t": STUDENT, "kl": STUDENT}),
     Row("distpro", {"space": "imagenet15"}, {"ce": STUDENT, "t": STUDENT}),
@@ -57,6 +85,38 @@ ROWS = [
         frozenset({"student", "peer1"}), "peer1/": frozenset({"peer1"})}),
     Row("slkd", {"form": "sequential", "self_teachers": 1}, {"peer1/": frozenset({"peer1"})}, teacher_width=8),
     Row("slkd", {"form": "sequential"}, {"ce": STUDENT, "student/": STUDENT}, stage=1),
+    Row("byot", pulls={"ce": STUDENT, "exit1/": frozenset({"student", "exit1"}),
+                       "exit2/": frozenset({"student", "exit2"})}),
+    Row("byot", {"without": "none", "soft": "kl"}, {"ce": STUDENT, "exit1/": frozenset({"student", "exit1"}),
+        "exit2/": frozenset({"student", "exit2"}), "exit3/": frozenset({"student", "exit3"})}, networks=("vit", "cnn")),
+    Row("end2", pulls={"spread": STUDENT}, further={"ensemble": (10, 12)}),
+    Row("dml", pulls=PEERS),
+    Row("dml", {"form": "alternating", "copies": 2}, PEERS | {"peer2/": frozenset({"peer2"})}, turns=True),
+    Row("dml", pulls=PEERS | {"peer2/": frozenset({"peer2"})}, networks=("vit", "cnn"), further={"peers": (10, 12)}),
+    Row("kdcl", pulls=PEERS),
+    Row("kdcl", {"target": "naive"}, PEERS, networks=("vit", "cnn"), further={"peers": (10,)}),
+    Row("kdcl", {"target": "linear", "copies": 2}, PEERS | {"peer2/": frozenset({"peer2"})}),
+    Row("kdcl", {"target": "general"}, PEERS),
+    Row("afd", pulls=PEERS | JUDGES, turns=True),
+    Row("afd", pulls={"peer1/fools": frozenset({"peer1", "map_peer1"})} | PEERS | JUDGES, networks=("vit", "cnn"),
+        further={"peers": (12,)}, turns=True),
+    Row("one", pulls=BRANCHES | {"peer2/": frozenset({"student", "peer2"}), "gate/":
+        frozenset({"student", "peer1", "peer2", "gate"})}),
+    Row("one", {"branches": 2, "target": "others", "divide_trunk": True}, BRANCHES, networks=("vit", "cnn")),
+    Row("one", {"branches": 2, "leader": True}, BRANCHES | LED | {"gate/": frozenset({"student", "peer1", "gate"})}),
+    Row("okddip", {"copies": 2}, {"ce": STUDENT, "student/": frozenset({"student", "peer1", "peer2"}), "peer1/ce":
+        BRANCHES["peer1/"], "peer2/ce": frozenset({"student", "peer2"}), "peer": frozenset({"student", "peer1", "peer2",
+        "attention"})}),
+    Row("okddip", {"form": "networks", "detach": True}, {"ce": STUDENT, "student/": STUDENT, "peer1/ce":
+        frozenset({"peer1"}), "peer": frozenset({"peer1", "attention"})}, networks=("vit", "cnn"),
+        further={"peers": (10,)}),
+    Row("ffl", pulls=BRANCHES | {"fusion/": frozenset({"student", "peer1", "fusion"})}),
+    Row("ffl", pulls=PEERS | {"fusion/": frozenset({"student", "peer1", "fusion"})}, networks=("vit", "cnn"),
+        further={"peers": (10,)}),
+    Row("ffsd", pulls=STUDENTS | LED),
+    Row("ffsd", {"students": 3}, STUDENTS | LED | {"student3/": frozenset({"student3"}), "carrier_student3/":
+        frozenset({"carrier_student3"})}, networks=("vit", "cnn")),
+    Row("ffsd", {"diverse_by": "l2", "feature_loss": "feature", "self_distillation": "students"}, STUDENTS | LED),
     Row("l2tww", pulls={"ce": STUDENT, "stage": STUDENT}, companion=True),
     Row("l2tww", pulls={"ce": STUDENT, "stage": STUDENT}, networks=("vit", "cnn"), companion=True),
 ]

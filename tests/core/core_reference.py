@@ -14,6 +14,7 @@ from limbeck.method import Method, Step
 from limbeck.methods.distpro import distpro
 from limbeck.methods.kd import kd
 from limbeck.methods.reviewkd import reviewkd
+from limbeck.optimizer_parts import parts
 from limbeck.process import Learned
 from limbeck.search import Search
 from limbeck.seen import Batch, Clock
@@ -80,7 +81,11 @@ def take_step(method: Method, optimizer: torch.optim.Optimizer, now: Clock, sear
 
 def warm(search: Search, kind: str, steps: int = 3) -> torch.optim.Optimizer:
     """An optimiser with memory: it has taken some steps without the search."""
-    optimizer = OPTIMIZERS[kind](search.method.parameters())
+    return used(search, OPTIMIZERS[kind](search.method.parameters()), steps)
+
+
+def used(search: Search, optimizer: torch.optim.Optimizer, steps: int = 3) -> torch.optim.Optimizer:
+    """The optimiser after some steps without the search."""
     for step in range(steps):
         take_step(search.method, optimizer, clock(step))
     return optimizer
@@ -88,9 +93,11 @@ def warm(search: Search, kind: str, steps: int = 3) -> torch.optim.Optimizer:
 
 def rule(optimizer: torch.optim.Optimizer, parameter: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
     """What SGD or AdamW, with the memory that it has of a parameter, makes of a value; differentiable."""
-    group, memory = optimizer.param_groups[0], optimizer.state.get(parameter, {})
+    part, group = next((part, group) for part in parts(optimizer) for group in part.param_groups
+                       if any(parameter is p for p in group["params"]))
+    memory = part.state.get(parameter, {})
     lr, decay = group["lr"], group["weight_decay"]
-    if isinstance(optimizer, torch.optim.AdamW):
+    if isinstance(part, torch.optim.AdamW):
         (beta1, beta2), count = group["betas"], memory["step"].item() + 1
         mean = beta1 * memory["exp_avg"] + (1 - beta1) * gradient
         square = beta2 * memory["exp_avg_sq"] + (1 - beta2) * gradient**2

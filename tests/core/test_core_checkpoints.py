@@ -51,6 +51,8 @@ def test_buffers_and_random_numbers_come_back(written):
     assert torch.equal(torch.rand(3), drawn)
     assert torch.equal(other.stage1.norm.running_mean, statistics)
     assert other.stage1.norm.num_batches_tracked == 1
+    restore_own({**own, "device_random": torch.get_rng_state()}, module, CPU)  # a GPU's own is another generator's
+    assert torch.equal(torch.rand(3), drawn)
 
 
 def test_memories_that_are_not_in_the_state_dict_come_back(tmp_path):

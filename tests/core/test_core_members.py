@@ -73,6 +73,7 @@ def test_a_network_reads_canonical_names_and_paths_together():
     assert outputs["stage1.pre"].min() < 0
     assert member.num_classes == 3
     assert member.stages == ("stage1", "stage2")
+    assert sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in member.module.modules()) == 3
 
 
 def test_shapes_are_those_without_the_batch_and_asking_taps():
@@ -293,3 +294,14 @@ def test_another_look_reads_its_view_and_owns_nothing():
     assert outputs["stage1"].requires_grad
     assert list(look.parameters()) == []
     assert look.state_dict() == {}
+
+
+def test_a_network_may_look_at_a_view_of_its_own_in_training():
+    member, one = network(Plain()), batch()
+    views = (torch.rand(5, 3, 16, 16), torch.rand(5, 3, 16, 16))
+    member.view = 1
+    seen_now = Seen(replace(one, views=views), clock(), {})
+    torch.testing.assert_close(member.train()(seen_now)["logits"], member.logits(views[1]))
+    torch.testing.assert_close(Look(member, view=0)(seen_now)["logits"], member.logits(views[0]))
+    torch.testing.assert_close(Frozen(member, view=0)(seen_now)["logits"], member.eval().logits(views[0]))
+    torch.testing.assert_close(member(seen())["logits"], member.logits(one.images))

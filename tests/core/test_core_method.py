@@ -10,7 +10,7 @@ from core_tiny import Plain, batch, clock, network
 from torch import Tensor, nn
 
 from limbeck.errors import Mistake
-from limbeck.members import Frozen, Member, Network
+from limbeck.members import Frozen, Look, Member, Network
 from limbeck.method import Method, Turn
 from limbeck.process import Scheduled
 from limbeck.seen import Clock, Outputs, Seen
@@ -231,6 +231,17 @@ def unowned() -> Term:
 def test_names_that_do_not_fit_are_told_when_the_method_is_built(changes, message):
     with pytest.raises(Mistake, match=message):
         build(**changes)
+
+
+def test_views_that_nobody_makes_are_told_when_the_method_is_built():
+    viewing, student = network(Plain()), network(Plain())
+    viewing.view = 1
+    members = {"student": student, "mean": Mean(), "peer": network(Plain())}
+    for changes in ({"members": {**members, "peer": viewing}}, {"members": {**members, "look": Look(student, 1)}},
+                    {"frozen": {"teacher": Frozen(network(Plain(12)), view=1)}}):
+        build(**changes, views=["same", "strong"])
+        with pytest.raises(Mistake, match=r"looks at view 1 of each image, .* the method asks for \['same'\]"):
+            build(**changes, views=["same"])
 
 
 def test_what_ships_must_be_a_network():

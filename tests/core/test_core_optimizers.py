@@ -11,7 +11,8 @@ from torch import nn
 
 from limbeck.config import OptimizerSettings, ScheduleSettings
 from limbeck.errors import Mistake
-from limbeck.method import Method
+from limbeck.method import Method, Stage, Turn
+from limbeck.optimizer_parts import step_turn
 from limbeck.optimizers import build_optimizer, rate, set_rate
 from limbeck.process import Scheduled
 from limbeck.seen import Clock
@@ -98,6 +99,36 @@ def test_it_steps_members_and_what_they_own(method):
     assert not any(torch.equal(p, before[name]) for name, p in method.named_parameters())
 
 
+# --- turns
+
+
+def test_a_turn_may_have_an_optimiser_of_its_own(method):
+    method.turns = (Turn(frozenset({"ce", "peer"}), frozenset({"student", "peer"})),
+                    Turn(frozenset({"map"}), frozenset({"student"}), optimizer="slow"))
+    own = {"slow": {"name": "adam", "lr": 1e-3}, "peer": {"name": "adamw", "lr": 1e-2}}
+    optimizer = build_optimizer(method, OptimizerSettings(lr=0.1), own)
+    assert [(type(part), group["owner"], group["lr"]) for part in optimizer.parts for group in part.param_groups] == [
+        (torch.optim.SGD, "student", 0.1), (torch.optim.AdamW, "peer", 1e-2), (torch.optim.Adam, "student", 1e-3)]
+    for turn, moving in ((None, {"student", "peer"}), ("slow", {"student"})):
+        before = {name: p.detach().clone() for name, p in method.members.named_parameters()}
+        for parameter in method.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        step_turn(optimizer, turn)
+        assert {name.partition(".")[0] for name, p in method.members.named_parameters()
+                if not torch.equal(p, before[name])} == moving
+
+
+def test_who_is_stepped_in_no_ordinary_turn_has_no_ordinary_settings(method):
+    method.turns = (Turn(frozenset({"ce"}), frozenset({"student"})),
+                    Turn(frozenset({"peer"}), frozenset({"peer"}), optimizer="slow"))
+    with pytest.raises(Mistake, match=r"optimizers\.peer is for no member that learns"):
+        build_optimizer(method, OptimizerSettings(), {"peer": {"lr": 0.5}})
+    stage = Stage(method)
+    other = Method({"student": method.members["student"]}, {"ce": method.terms["ce"]}, Scheduled({"ce": 1.0}))
+    optimizer = build_optimizer(other, OptimizerSettings(), {"slow": {"lr": 0.5}}, stages=[stage])
+    assert [group["owner"] for group in optimizer.param_groups] == ["student"]
+
+
 # --- rates
 
 
@@ -115,6 +146,7 @@ def test_a_drop_on_an_epoch_is_not_missed_by_rounding():
     for epochs in range(10, 100):
         third = rates(epochs * 4, drops=(7 / epochs,), factor=0.5)
         assert third.index(0.5) == 7 * 4
+    assert rates(12 * 4, drops=(0.6666666667,), factor=0.5).index(0.5) == 8 * 4
 
 
 def test_cosine_goes_from_one_towards_zero():

@@ -103,6 +103,12 @@ def test_a_term_is_computed_in_every_epoch_in_which_it_weighs_anything(clock_of)
     assert all(len(set(active[first:first + 4])) == 1 for first in (0, 4, 8))
 
 
+def test_a_weight_within_an_epoch_counts_for_all_of_it(clock_of):
+    process = Scheduled({"ce": 1.0, "once": lambda clock: float(clock.step == 5)})
+    assert [process.active(clock_of(step)) for step in (0, 4, 7, 8)] == [
+        {"ce"}, {"ce", "once"}, {"ce", "once"}, {"ce"}]
+
+
 # --- learned
 
 

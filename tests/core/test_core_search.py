@@ -9,14 +9,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-from core_reference import FORMULAS, METHODS, OPTIMIZERS, searched, take_step, through_the_step, warm, watch
+from core_reference import FORMULAS, METHODS, OPTIMIZERS, searched, take_step, through_the_step, used, warm, watch
 from core_tiny import Plain, batch, clock, network, setting
 from torch import Tensor, nn
 
+from limbeck.config import OptimizerSettings
 from limbeck.errors import Mistake
 from limbeck.losses import soft_kl
-from limbeck.method import Method, Turn
+from limbeck.method import Method, Step, Turn
 from limbeck.methods.none import none
+from limbeck.optimizer_parts import parts
+from limbeck.optimizers import build_optimizer
 from limbeck.process import Learned, Scheduled
 from limbeck.search import Search
 from limbeck.seen import random_state
@@ -40,7 +43,7 @@ def trace(search: Search, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]
     state = {f"method.{name}": x.clone() for name, x in (*method.named_parameters(), *method.named_buffers())}
     state |= {f"mode.{name}": torch.tensor(m.training) for name, m in method.named_modules()}
     for i, parameter in enumerate(method.parameters()):
-        memory = optimizer.state.get(parameter, {})
+        memory = next((part.state[parameter] for part in parts(optimizer) if parameter in part.state), {})
         state |= {f"memory.{i}.{key}": x.clone() for key, x in memory.items() if isinstance(x, Tensor)}
     return state
 
@@ -84,6 +87,23 @@ def test_the_reference_takes_the_optimisers_own_step(kind):
     take_step(search.method, optimizer, NOW)
     for name, parameter in search.method.named_parameters():
         torch.testing.assert_close(parameter.detach(), expected[f"after.{name}"], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(("student", "review"), [("sgd", "adamw"), ("adamw", "sgd")])
+@pytest.mark.parametrize("order", ORDERS)
+def test_slopes_are_exact_where_members_have_optimisers_of_several_kinds(order, student, review):
+    settings = OptimizerSettings(name=student, lr=1e-2, nesterov=True, weight_decay=1e-2)
+    for estimator in ("exact", "forward"):
+        torch.manual_seed(1)
+        search = searched("reviewkd", estimator=estimator, order=order)
+        optimizer = used(search, build_optimizer(search.method, settings, {"review": {"name": review, "lr": 1e-3}}))
+        assert len(parts(optimizer)) == 2
+        expected, found = through_the_step(search, optimizer, NOW), watch(search)
+        take_step(search.method, optimizer, NOW, search)
+        near(found[0], expected["weights"])
+        for name, parameter in search.method.named_parameters():
+            if order == "real":  # in the paper's order the weights have moved before the step
+                torch.testing.assert_close(parameter.detach(), expected[f"after.{name}"], rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
@@ -190,6 +210,16 @@ def test_adams_memory_survives_a_tentative_step(order):
         take_step(search.method, optimizer, clock(step), search)
         take_step(alone.method, plain, clock(step))
         same(trace(alone, plain), trace(search, optimizer))
+
+
+def test_a_tentative_step_of_several_kinds_is_forgotten():
+    search = searched("reviewkd", order="paper")
+    optimizer = build_optimizer(search.method, OptimizerSettings(), {"review": {"name": "adamw"}})
+    for seen in (0, 2):  # from optimisers that remember nothing, and from such as do
+        used(search, optimizer, seen)
+        before = trace(search, optimizer)
+        search.before(Step(search.method, batch(), clock(2), optimizer))
+        same(before, trace(search, optimizer))
 
 
 @pytest.mark.parametrize("estimator", ["exact", "forward", "central", "onesided"])

@@ -56,6 +56,8 @@ def test_declared_taps_win():
         "stem": "relu", "stage1": "layer1", "stage1.pre": "layer1.0.bn2", "stage2": "layer2",
         "stage2.pre": "layer2.0.relu:in#2", "pooled": "fc:in"}
     assert other.taps == {"stem": "relu", "stage1.pre": "layer1.0.bn2"}  # what is declared is not added to
+    other.taps = {"stage2": "layer2.0.bn2"}
+    assert discover(other, DUMMY)["stage2"] == "layer2.0.bn2"
 
 
 def test_timm_networks_say_where_their_features_are():
@@ -104,6 +106,11 @@ def test_many_blocks_of_maps_end_at_the_last_of_each_resolution():
     taps = discover(Mapped(blocks=blocks), DUMMY)
     assert (taps["stage1"], taps["stage2"]) == ("blocks.3", "blocks.7")
     assert "stage3" not in taps
+
+
+def test_siblings_near_the_root_come_before_those_inside_one_of_them():
+    taps = discover(Mapped(part1=Block(3, 8, 1), part2=nn.Sequential(Block(8, 8, 2), Block(8, 8, 2))), DUMMY)
+    assert (taps["stage1"], taps["stage2"]) == ("part1", "part2")
 
 
 def test_small_numbered_side_branches_are_no_stages():

@@ -60,7 +60,7 @@ def test_distpro_from_the_command_line_searches_then_retrains(teacher: Path, tmp
     assert len(records[0]["weights"]) == 28
 
 
-def test_the_student_is_a_plain_network_and_evaluates_to_its_score(teacher: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_student_is_plain_and_evaluates_to_its_score(teacher: Path, capsys: pytest.CaptureFixture) -> None:
     from limbeck.networks import build
 
     build("digits_large", 3).load_state_dict(load_file(teacher / "student.safetensors"))
@@ -71,7 +71,8 @@ def test_the_student_is_a_plain_network_and_evaluates_to_its_score(teacher: Path
 
 def test_a_process_replays_on_another_student_at_another_length(teacher: Path, tmp_path: Path) -> None:
     search = tmp_path / "search"
-    assert limbeck("search", "--run", search, *STUDENT, "--teacher", teacher, "--method", "distpro", "--epochs", "1") == 0
+    words = [*STUDENT, "--teacher", teacher, "--method", "distpro"]
+    assert limbeck("search", "--run", search, *words, "--epochs", "1") == 0
     for use in ("whole", "final", "equal"):
         words = ["--process", search, "--set", f"process.use={use}", "--epochs", "2"]
         assert limbeck("distill", "--run", tmp_path / use, *SMALL, "--student", "digits_large", "--teacher", teacher,
@@ -94,8 +95,8 @@ def test_any_methods_terms_are_searched_and_replayed(teacher: Path, tmp_path: Pa
 ], ids=" ".join)
 def test_every_search_option_runs(settings: list[str], teacher: Path, tmp_path: Path) -> None:
     words = [word for setting in settings for word in ("--set", setting)]
-    assert limbeck("search", "--run", tmp_path / "s", *STUDENT, "--teacher", teacher, "--method", "distpro", "--epochs", "1",
-                   *words) == 0
+    assert limbeck("search", "--run", tmp_path / "s", *STUDENT, "--teacher", teacher, "--method", "distpro",
+                   "--epochs", "1", *words) == 0
     assert torch.isfinite(load_file(tmp_path / "s" / "process.safetensors")["raw"]).all()
 
 
@@ -118,8 +119,8 @@ def test_a_killed_run_goes_on_and_ends_as_if_never_stopped(tmp_path: Path) -> No
               "    if self.clock.step == 25: os.kill(os.getpid(), signal.SIGTERM)\n"
               "t.Trainer._step = killed\n"
               "from limbeck.cli import main; main()")
-    stopped = subprocess.run([sys.executable, "-c", script, *words, "--run", str(tmp_path / "parts")], capture_output=True,
-                             text=True)
+    stopped = subprocess.run([sys.executable, "-c", script, *words, "--run", str(tmp_path / "parts")],
+                             capture_output=True, text=True)
     assert stopped.returncode == 130
     assert "stopped at step 25 of 60, everything saved. Go on with: limbeck resume" in stopped.stderr
     assert limbeck("resume", tmp_path / "parts", "--device", "cpu", "--quiet") == 0
@@ -133,7 +134,7 @@ def test_the_same_command_on_a_finished_run_does_nothing(teacher: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in teacher.iterdir()} == before
 
 
-def test_networks_of_timm_and_torchvision_and_ones_own_take_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_of_timm_torchvision_and_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_nets.py").write_text(
         "from torch import nn\n"
         "def own(num_classes):\n"
@@ -213,8 +214,8 @@ def test_mistakes_say_what_to_do(words: list[str], part: str, capsys: pytest.Cap
 
 
 def test_a_teacher_of_other_classes_is_refused(teacher: Path, capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
-    said = told(capsys, "distill", "--run", tmp_path / "r", "--data", "digits", "--student", "digits_small", "--teacher",
-                teacher, "--device", "cpu", "--quiet")
+    said = told(capsys, "distill", "--run", tmp_path / "r", "--data", "digits", "--student", "digits_small",
+                "--teacher", teacher, "--device", "cpu", "--quiet")
     assert "knows 3 classes and the data has 10" in said
 
 

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from limbeck import places, wiring
+from limbeck.config import NULL, assignments
 from limbeck.contract.claims import claims_of, never_negative, same_when_repeated, zero_or_least_at_equality
 from limbeck.contract.hard import compiles, finite_at_extremes, steps_in_bf16
 from limbeck.contract.running import ranks_agree, resumes
 from limbeck.contract.searching import can_search, search_moves_the_weights, slopes_are_exact
 from limbeck.contract.steps import Broken, NotClaimed
-from limbeck.contract.trial import Fit, Trial, stages
+from limbeck.contract.trial import Fit, Trial, TwoRanks, stages
 from limbeck.contract.values import (
     every_parameter_has_one_owner,
     gradients_reach_whom_they_say,
@@ -30,6 +31,7 @@ from limbeck.contract.values import (
     student_is_clean,
     terms_are_scalars,
 )
+from limbeck.errors import Mistake
 
 Check = Callable[[Trial], None]
 
@@ -84,32 +86,60 @@ class Finding:
         return mark + self.check + (f": {self.found}\n      {self.advice}" if self.found else "")
 
 
-def findings(methods: Sequence[str], options: Mapping[str, Any]) -> Iterator[Finding]:
-    """Everything that the contract says of some methods, as it is found out; two ranks at the end, in one launch.
+def hold(methods: Sequence[str], sets: Sequence[str], say: Callable[[str], None]) -> None:
+    """Look at everything and say each finding as it comes.
 
-    Where a method's terms are no scalars, nothing else of it is looked at: all would say the same.
+    Args:
+        methods: Names, or places: `mine.py:cosine`.
+        sets: Options, as `method.key=value`.
+        say: Takes a line.
+
+    Raises:
+        Mistake: If something is broken, or cannot be built.
+    """
+    given = {key: None if value is NULL else value for key, value in assignments(sets).items()}
+    stray = [key for key in given if not key.startswith("method.")]
+    if stray:
+        raise Mistake(f"check sets options of the method alone; got {stray[0]}. Write for example method.weight=2.")
+    found = []
+    for finding in findings(methods, {key.removeprefix("method."): value for key, value in given.items()}):
+        found.append(finding)
+        say(str(finding))
+    broken = sum(finding.state == "broken" for finding in found)
+    if broken:
+        raise Mistake(f"{broken} of {len(found)} checks failed; what to do stands below each.")
+
+
+def findings(methods: Sequence[str], options: Mapping[str, Any]) -> Iterator[Finding]:
+    """Everything that the contract says of some methods, as it is found out.
+
+    Where a method's terms are no scalars, nothing else of it is looked at: all would say the same. Two ranks are
+    launched once, for all methods, and train while the rest is looked at.
 
     Args:
         methods: Their names, or places: `mine.py:cosine`.
-        options: Of a single method.
+        options: Of all of them.
 
     Raises:
         Mistake: If there is no such method, or it cannot be built with these options.
     """
     sound: list[Trial] = []
-    for trial in [trial for method in methods for trial in _trials(method, dict(options))]:
-        where = f"{trial.label}: " if len(methods) > 1 or trial.stage else ""
-        for finding in _of(trial):
-            yield replace(finding, check=where + finding.check)
-            if finding.state == "broken" and finding.check == _FIRST:
-                break
-        else:
-            sound.append(trial)
+    trials = [trial for method in methods for trial in _trials(method, dict(options))]
+    for trial in trials:
+        first = _found(_named("terms are scalars", trial, trials), partial(terms_are_scalars, trial))
+        yield first
+        sound += [trial] * (first.state == "holds")
     if sound:
-        yield _found("two ranks agree", lambda: _on_two_ranks(sound))
+        with tempfile.TemporaryDirectory() as folder:
+            fits = [Fit(trial, search) for trial in sound for search in {False, can_search(trial)}]
+            ranks = TwoRanks(fits, Path(folder))
+            for trial in sound:
+                yield from (_found(_named(name, trial, trials), check) for name, check in _further(trial).items())
+            yield _found("two ranks agree", lambda: ranks_agree(*ranks.states()))
 
 
-_FIRST = "terms are scalars"
+def _named(name: str, trial: Trial, trials: Sequence[Trial]) -> str:
+    return f"{trial.label}: {name}" if len(trials) > 1 else name
 
 
 def _trials(method: str, options: dict[str, Any]) -> list[Trial]:
@@ -122,14 +152,14 @@ def _trials(method: str, options: dict[str, Any]) -> list[Trial]:
     return [replace(first, stage=stage) for stage in range(len(stages(first)))]
 
 
-def _of(trial: Trial) -> Iterator[Finding]:
-    yield _found(_FIRST, lambda: terms_are_scalars(trial))
+def _further(trial: Trial) -> Mapping[str, Callable[[], None]]:
+    """What is looked at where terms are scalars."""
+    around = {}
     if wiring.needs_teacher(trial.method):
-        for what, networks in (("a CNN teaches a ViT", ("vit", "cnn")), ("a ViT teaches a CNN", ("cnn", "vit"))):
-            yield _found(what, partial(terms_are_scalars, replace(trial, networks=networks)))
+        around = {what: partial(terms_are_scalars, replace(trial, networks=networks)) for what, networks in
+                  (("a CNN teaches a ViT", ("vit", "cnn")), ("a ViT teaches a CNN", ("cnn", "vit")))}
     checks = CHECKS | (CLAIMS if claims_of(trial) else {}) | (SEARCH_CHECKS if can_search(trial) else {})
-    for name, check in checks.items():
-        yield _found(name, partial(check, trial))
+    return around | {name: partial(check, trial) for name, check in checks.items()}
 
 
 def _found(name: str, check: Callable[[], object]) -> Finding:
@@ -150,9 +180,3 @@ def _place(error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     frame = next((f for f in reversed(frames) if "site-packages" not in f.filename), frames[-1])
     return f"{Path(frame.filename).name}, line {frame.lineno}"
-
-
-def _on_two_ranks(trials: Sequence[Trial]) -> None:
-    fits = [Fit(trial, search) for trial in trials for search in (False, True) if not search or can_search(trial)]
-    with tempfile.TemporaryDirectory() as folder:
-        ranks_agree(fits, Path(folder))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,8 +11,8 @@ from torch import Tensor
 
 from limbeck.contract.steps import CLOCK, Broken, Fill, images_for, known_outputs, step
 from limbeck.contract.trial import Trial, built
-from limbeck.method import Method
-from limbeck.seen import Outputs, Seen
+from limbeck.seen import Seen
+from limbeck.terms import Match, Term
 
 EXTREMES: dict[str, Fill] = {
     "logits and features of ±1e4": lambda shape, noise, pulled: 1e4 * noise.sign() * (1 if pulled else -1),
@@ -58,30 +59,49 @@ def steps_in_bf16(trial: Trial) -> None:
 
 
 def compiles(trial: Trial) -> None:
-    """Compiled terms (torch.compile, aot_eager) give the values and gradients of plain ones; one term of each kind."""
+    """A distance or term of each kind gives the same values and gradients when it is compiled (aot_eager)."""
     method = built(trial)
     known = known_outputs(method, lambda shape, noise, pulled: noise)
     leaves = [x for name in method.members for x in known.get(name, {}).values()]
     kinds = {_kind(term): name for name, term in method.terms.items() if name in method.process.active(CLOCK)}
     try:
         for name in kinds.values():
-            plain, ahead = (_value_and_slopes(f, method, known, leaves)
-                            for f in (method.terms[name], torch.compile(method.terms[name], backend="aot_eager")))
+            function, given = _call(method.terms[name], method.see(images_for(method), CLOCK, known=known))
+            plain = _value_and_slopes(function, given, leaves)
+            ahead = _value_and_slopes(torch.compile(function, backend="aot_eager"), given, leaves)
             if not all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(plain, ahead, strict=True)):
-                raise Broken(f"term {name} is {plain[0].item():.6g}, and {ahead[0].item():.6g} compiled",
-                             "Keep it a function of its arguments, without global state.")
+                raise Broken(f"term {name} is {plain[0].item():.6g}, and {ahead[0].item():.6g} compiled, or their "
+                             f"gradients differ", "Keep it a function of its arguments, without global state.")
     finally:
         torch._dynamo.reset()
 
 
-def _kind(term: Any) -> tuple[Any, ...]:
+def _value_and_slopes(function: Callable[..., Tensor], given: Sequence[Any], leaves: list[Tensor]) -> list[Tensor]:
+    torch.manual_seed(7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # dynamo looks at .grad of what members computed
+        value = function(*given)
+    slopes = torch.autograd.grad(value, leaves + _live(given), retain_graph=True, allow_unused=True)
+    return [value, *(slope for slope in slopes if slope is not None)]
+
+
+def _kind(term: Term) -> tuple[Any, ...]:
     distance = getattr(term, "distance", None)
     return type(term), getattr(distance, "func", distance)
 
 
-def _value_and_slopes(term: Callable[[Seen], Tensor], method: Method, known: Mapping[str, Outputs],
-                      leaves: Sequence[Tensor]) -> list[Tensor]:
-    torch.manual_seed(7)
-    value = term(method.see(images_for(method), CLOCK, known=known))
-    slopes = torch.autograd.grad(value, leaves, allow_unused=True)
-    return [value, *(torch.zeros_like(x) if g is None else g for x, g in zip(leaves, slopes, strict=True))]
+def _call(term: Term, seen: Seen) -> tuple[Callable[..., Tensor], tuple[Any, ...]]:
+    """A term's distance and what it is called with, cut from the graph; the whole term where it is no `Match`."""
+    if not isinstance(term, Match):
+        return term, (seen,)
+    return term.distance, (*map(_cut, term.sides(seen)), *([seen.batch.targets] if term.labelled else []))
+
+
+def _cut(side: Any) -> Any:
+    return tuple(map(_cut, side)) if isinstance(side, tuple) else side.detach().requires_grad_(side.requires_grad)
+
+
+def _live(given: Sequence[Any]) -> list[Tensor]:
+    """The tensors among arguments that take gradients."""
+    flat = [x for side in given for x in (side if isinstance(side, tuple) else (side,))]
+    return [x for x in flat if isinstance(x, Tensor) and x.requires_grad]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from limbeck.contract.steps import Broken
-from limbeck.contract.trial import Fit, Trial, built, on_two_ranks, trainer
+from limbeck.contract.trial import Trial, built, trainer
 from limbeck.errors import Stopped
 from limbeck.trainer import Trainer
 
@@ -63,17 +63,16 @@ def _same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def ranks_agree(fits: Sequence[Fit], folder: Path) -> list[dict[str, dict[str, Tensor]]]:
-    """Two processes end with the same parameters, statistics and searched weights; one launch for all.
+def ranks_agree(one: Mapping[str, Mapping[str, Tensor]], other: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Two ranks end with the same parameters, statistics and searched weights.
 
-    Returns:
-        For each rank: label of a fit -> its state.
+    Args:
+        one: Label of a fit -> the state that the first rank ended with.
+        other: The same of the second.
     """
-    one, other = states = on_two_ranks(fits, folder)
     for label, state in one.items():
         differing = [name for name, value in state.items() if not torch.equal(value, other[label][name])]
         if differing:
             more = f" and {len(differing) - 1} more" * (len(differing) > 1)
             raise Broken(f"{label}: two ranks disagree on {differing[0]}{more}",
                          "Exchange over ranks what a term remembers; draw nothing that differs from rank to rank.")
-    return states

@@ -23,9 +23,10 @@ from limbeck.tasks.classification import Classification
 
 
 def can_search(trial: Trial) -> bool:
-    """Whether the trial's method has a searchable term, a loss to search it by, and one turn in a step."""
+    """Whether its method has a searchable term, a loss to search it by, one turn in a step, no companion of its own."""
     method = built(trial)
-    return bool(method.searchable()) and "ce" in method.terms and len(method.turns) == 1
+    alone = len(method.turns) == 1 and method.companion is None
+    return bool(method.searchable()) and "ce" in method.terms and alone
 
 
 def slopes_are_exact(trial: Trial) -> None:
@@ -86,6 +87,5 @@ def search_moves_the_weights(trial: Trial) -> None:
     still = [name for name, old, new in zip(process.searched, before, process.raw, strict=True) if old == new]
     silent = {name for name in process.searched if name in taken.losses and name not in pulling}
     if still or set(search.silent or ()) != silent:
-        raise Broken(f"a search leaves {', '.join(still) or 'none'} as it was; it finds no slope for "
-                     f"{', '.join(search.silent or ()) or 'none'}, where {', '.join(sorted(silent)) or 'none'} do not pull "
-                     f"the network that ships", "See what the term reads.")
+        raise Broken(f"a search leaves {still} as they were and finds no slope for {list(search.silent or ())}; only "
+                     f"{sorted(silent)} do not pull the network that ships", "See what the term reads.")

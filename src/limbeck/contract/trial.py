@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing.spawn import start_processes
 
 from limbeck import engine, ranks
 from limbeck.config import MethodSettings, OptimizerSettings, ScheduleSettings, TrainingSettings
@@ -74,7 +75,7 @@ class TinyViT(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         patches = self.embed(x).flatten(2).transpose(1, 2)
-        x = torch.cat([self.token.expand(len(x), -1, -1), patches], dim=1) + self.place
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), patches], dim=1) + self.place
         for block in self.blocks:
             x = block(x)
         logits: Tensor = self.fc(self.norm(x)[:, 0])
@@ -97,6 +98,8 @@ class Trial:
         further: Networks beside these, by the method's name for them; widths of tiny CNNs.
         lr: Rate with which its loss is to fall.
         teacher_width: The teacher's, where it matters; the student's is 8.
+        companion: Whether it brings a companion; then there is no search.
+        turns: Whether it takes several turns in a step; nor is there then.
     """
 
     method: str
@@ -107,6 +110,8 @@ class Trial:
     further: dict[str, tuple[int, ...]] = field(default_factory=dict)
     lr: float = 0.02
     teacher_width: int = 12
+    companion: bool = False
+    turns: bool = False
 
     @property
     def supervised(self) -> bool:
@@ -115,8 +120,8 @@ class Trial:
 
     @property
     def searchable(self) -> bool:
-        """Whether there are weights to be searched, and a loss to search them by."""
-        return self.supervised and len(self.pulls) > 1
+        """Whether there are weights to be searched, a loss to search them by, and nothing in the way."""
+        return self.supervised and len(self.pulls) > 1 and not self.companion and not self.turns
 
     def pulled(self, term: str) -> frozenset[str] | None:
         """Members that a term sends gradients to; None if no prefix matches."""
@@ -124,7 +129,8 @@ class Trial:
 
     @property
     def label(self) -> str:
-        more = [f"{k}={v}" for k, v in self.options.items()] + [f"stage{self.stage}"] * bool(self.stage)
+        more = [f"{k}={v}" for k, v in (self.options | self.further).items()]
+        more += [f"stage{self.stage}"] * bool(self.stage)
         return "-".join([self.method, *more, *(["to".join(reversed(self.networks))] if "vit" in self.networks else [])])
 
 
@@ -153,7 +159,8 @@ def stages(trial: Trial, **options: Any) -> list[Stage]:
     """All stages of the trial's method."""
     own, other = trial.networks
     teacher = tiny(trial.teacher_width, seed=1, kind=other) if needs_teacher(trial.method) else None
-    setting = Setting(Classification(), tuple("abcd"), split(40).targets, torch.arange(40), batch(2))
+    setting = Setting(Classification(), tuple("abcd"), split(40).targets, torch.arange(40), batch(2),
+                      hold_out=lambda part: Batches(split(12), 8, train=False))
     further = {role: [tiny(width, seed=7 + width) for width in widths] for role, widths in trial.further.items()}
     with torch.random.fork_rng():
         torch.manual_seed(2)
@@ -220,24 +227,30 @@ class Fit:
         return state | {n: b.clone() for n, b in run.method.named_buffers() if "running" in n and "members" in n}
 
 
-def on_two_ranks(fits: Sequence[Fit], folder: Path) -> list[dict[str, dict[str, Tensor]]]:
-    """Train in two processes, one launch for all.
+class TwoRanks:
+    """Trainings in two processes of their own, one launch for all; they go on while others work.
 
     Args:
         fits: What to train, one after the other; labels are unique.
         folder: Takes their runs.
-
-    Returns:
-        For each rank: label -> the state it ended with.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
-    spawn(_rank, (port, tuple(fits), folder), nprocs=2)
-    return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
+
+    def __init__(self, fits: Sequence[Fit], folder: Path):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = int(free.getsockname()[1])
+        self.folder = folder
+        self._context = start_processes(_rank, (port, tuple(fits), folder), nprocs=2, join=False)
+
+    def states(self) -> list[dict[str, dict[str, Tensor]]]:
+        """Wait for them. For each rank: label -> the state that it ended with."""
+        while self._context is not None and not self._context.join():
+            pass
+        return [torch.load(self.folder / f"rank{rank}.pt") for rank in range(2)]
 
 
 def _rank(rank: int, port: int, fits: Sequence[Fit], folder: Path) -> None:
+    warnings.simplefilter("ignore", FutureWarning)  # of accelerate, on how we ask it for DDP
     torch.set_num_threads(1)
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
                       MASTER_PORT=str(port))

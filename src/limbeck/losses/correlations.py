@@ -40,7 +40,8 @@ def dist(student: Tensor, teacher: Tensor, *, beta: float = 1.0, gamma: float = 
     return temperature**2 * (beta * rows + gamma * columns)
 
 
-def class_correlation(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
+def class_correlation(student: Tensor, teacher: Tensor, *, temperature: float = 4.0,
+                      counted: Tensor | None = None) -> Tensor:
     """Squared difference of which classes two classifiers confuse over a batch (MLKD, class level).
 
     With p = softmax(z / T), an N × C matrix, and M = p^T p,
@@ -50,6 +51,7 @@ def class_correlation(student: Tensor, teacher: Tensor, *, temperature: float = 
         student: Logits, (N, C). Gradients flow here.
         teacher: Logits, (N, C). Gradients would flow here too.
         temperature: T > 0, in units of logits.
+        counted: Which classes' rows of M are summed, (C,), bool; None sums all. C stays the number of all classes.
 
     Returns:
         Scalar, without unit; never negative; unchanged when a constant is added to any row. It grows with the square of
@@ -58,14 +60,15 @@ def class_correlation(student: Tensor, teacher: Tensor, *, temperature: float = 
     Raises:
         ValueError: If the shapes disagree or the temperature is not positive.
 
-    Source: Jin et al., Multi-Level Logit Distillation, CVPR 2023, and the authors' code, without its mask of confident
-    classes. Its instance level is `soft_kl`.
+    Source: Jin et al., Multi-Level Logit Distillation, CVPR 2023, and the authors' code, whose mask of classes scales
+    the sum over all of them (see the method `mlkd`). Its instance level is `soft_kl`.
     """
     s, t = _probabilities("class_correlation", student, teacher, temperature)
-    return (s.mT @ s - t.mT @ t).square().sum() / student.shape[1]
+    return _summed(s.mT @ s - t.mT @ t, counted)
 
 
-def batch_correlation(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
+def batch_correlation(student: Tensor, teacher: Tensor, *, temperature: float = 4.0,
+                      counted: Tensor | None = None) -> Tensor:
     """Squared difference of which samples of a batch two classifiers take for alike (MLKD, batch level).
 
     With p = softmax(z / T), an N × C matrix, and G = p p^T,
@@ -75,6 +78,7 @@ def batch_correlation(student: Tensor, teacher: Tensor, *, temperature: float = 
         student: Logits, (N, C). Gradients flow here.
         teacher: Logits, (N, C). Gradients would flow here too.
         temperature: T > 0, in units of logits.
+        counted: Which samples' rows of G are summed, (N,), bool; None sums all. N stays the number of all samples.
 
     Returns:
         Scalar, without unit; never negative; unchanged when a constant is added to any row. It grows with the batch, as
@@ -83,11 +87,17 @@ def batch_correlation(student: Tensor, teacher: Tensor, *, temperature: float = 
     Raises:
         ValueError: If the shapes disagree or the temperature is not positive.
 
-    Source: Jin et al., Multi-Level Logit Distillation, CVPR 2023, and the authors' code, without its mask of confident
-    samples.
+    Source: Jin et al., Multi-Level Logit Distillation, CVPR 2023, and the authors' code, whose mask of samples scales
+    the sum over all of them (see the method `mlkd`).
     """
     s, t = _probabilities("batch_correlation", student, teacher, temperature)
-    return (s @ s.mT - t @ t.mT).square().sum() / len(student)
+    return _summed(s @ s.mT - t @ t.mT, counted)
+
+
+def _summed(gap: Tensor, counted: Tensor | None) -> Tensor:
+    """Squares of the rows that count, over the number of all rows."""
+    rows = gap.square().sum(dim=1)
+    return (rows if counted is None else torch.where(counted, rows, 0.0)).sum() / len(rows)
 
 
 def _probabilities(loss: str, student: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

@@ -83,9 +83,11 @@ class Contrast(Term):
             self.register_buffer(side, torch.empty(len(rows), width).uniform_(-1, 1) / math.sqrt(width / 3))
         self.register_buffer("constants", torch.zeros(2))
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # it draws from a generator of its own
     def forward(self, seen: Seen) -> Tensor:
+        embeddings = {side: seen[f"embedding.{side}"] for side in _SIDES}
         with torch.autocast(seen.batch.images.device.type, enabled=False):
-            scores = self._scores(seen, {side: seen[f"embedding.{side}"] for side in _SIDES})
+            scores = self._scores(seen, embeddings)
             pairs = [score / constant for score, constant in zip(scores, self._constants(scores), strict=True)]
             return torch.stack([contrast(s[:, 0], s[:, 1:], samples=len(self.rows)) for s in pairs]).sum()
 

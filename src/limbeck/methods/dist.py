@@ -1,4 +1,4 @@
-"""DIST: the student's beliefs are to correlate with the teacher's, over a sample's classes and over a class's samples."""
+"""DIST: the student's beliefs correlate with the teacher's, over the classes of a sample and over the batch."""
 
 from __future__ import annotations
 

@@ -1,30 +1,25 @@
 """FFSD: students learn from each other, their fused map teaches a leader, deep maps are carried to shallow stages.
 
-Members: common students, their ensemble, the fusion with its classifier, the leader with a decoder, and a carrier (the
-self-distillation module) for every student but the first and for the leader. Carriers are trained by terms of their own
-and lent to the targets of others. Only the leader ships.
+Members: the common students and their ensemble; the leader with its fusion and decoder, see `leading`; a carrier (the
+self-distillation module) for the leader and for every student but the first. Only the leader ships.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
-from itertools import pairwise
-from typing import Any, Literal
+from itertools import pairwise, permutations
+from typing import Literal
 
-import torch
 from torch import Tensor
 
-from limbeck.connectors import AsMap, as_map, map_shape
-from limbeck.losses import attention_transfer, diversity_loss, soft_kl, unit_mse
-from limbeck.members import Ensemble, Member, Network
-from limbeck.method import Method, Setting, Stage
-from limbeck.methods.fusing import Carried, Carrier, Decoder, Fusion
-from limbeck.process import Schedule, Scheduled, exponential_ramp
-from limbeck.terms import Match, Supervise, Term
-
-Pulls = dict[str, tuple[Term, float | Schedule]]
-_ADAM = {"name": "adam", "lr": 1e-3, "weight_decay": 1e-4}
+from limbeck.errors import Mistake
+from limbeck.losses import diversity_loss, soft_kl
+from limbeck.members import Network
+from limbeck.method import Setting, Stage
+from limbeck.methods.leading import carry, lead, lent_first, of_maps, own_optimizers
+from limbeck.methods.online import online
+from limbeck.process import exponential_ramp
+from limbeck.terms import Match
 
 
 def ffsd(student: Network, setting: Setting, *, students: int = 2, temperature: float = 2.0, diversity: float = 1e-5,
@@ -36,12 +31,15 @@ def ffsd(student: Network, setting: Setting, *, students: int = 2, temperature: 
     """Students that teach each other and, fused, a leader, which alone ships.
 
     With A(F) the mean over channels of squares and D the mean squared difference of samples at length 1,
-        student k:  CE + T^2/(M-1) sum_j KL(j || k) [k > 1: + diversity * (L_div + sum_l D(A(F_l), A(carried target_l)))]
+        student k:  CE + T^2/(M-1) sum_j KL(j || k) + diversity * (L_div + sum_l D(A(F_l), A(G_l)))
         fusion:     CE + T^2 KL(ensemble || fusion)
         leader:     CE + T^2 KL(fusion || leader) + fused * (D(A(F), A(F_fused)) + D(A(decoded), A(all students' F)))
-                    + carried * sum_l D(A(F_l), A(carried from the fused map)_l)
-        carriers:   carrier * sum_l [D(G_l, F_l) + D(A(G_l), A(F_l))].
-    All learn from one forward pass, peers and targets detached, so one backward gives each exactly its own gradient.
+                    + carried * sum_l D(A(F_l), A(G_l))
+        carriers:   carrier * sum_l [D(H_l, F_l) + D(A(H_l), A(F_l))].
+    F_l is a network's own map at stage l, H_l what its carrier makes of its deep map; G_l what the carrier, lent, makes
+    of the diversity target of the student before, and for the leader of the fused map. L_div is `diversity_loss` to the
+    student before; the first student has no diversity term. All learn from one forward pass, peers and targets
+    detached, so one backward gives each exactly its own gradient.
 
     Args:
         student: The leader; the common students are fresh copies of it.
@@ -50,95 +48,56 @@ def ffsd(student: Network, setting: Setting, *, students: int = 2, temperature: 
         temperature: T.
         diversity: Weight of both parts of the diversity term; the authors' 1e-5.
         fused: Weight of the leader's pull to the fused map and of the decoder.
-        carried: Weight of the leader's self-distillation: 10 in the released code; 1000 is another reading of the paper.
+        carried: Weight of the leader's self-distillation: 10 in the released code; 1000 is a reading of the paper.
         carrier: Scale of the carriers' own training.
-        warm_up: Part of the run over which these weights rise as exp(-5 (1 - x)^2): 5 of 300 epochs in the code, not
-            in the paper.
-        diverse_by: `attention` (the method), `l2` (minus the distance to the maps of the student before, at all
-            stages), or `none`.
-        fusion: False teaches the leader by the ensemble alone.
-        self_distillation: Who has carriers.
-        diversity_scale: `raw` as released, `unit` with the attention normalised throughout.
-        feature_loss: `attention` as released: maps are compared by attention; `feature` as printed: by themselves.
+        warm_up: Part of the run over which these weights, the carriers' too, rise as exp(-5 (1 - x)^2): 5 of 300 epochs
+            in the code, epoch by epoch; not in the paper. 0 for none.
+        diverse_by: `attention` (the method); `l2`, the ablation: minus the squared distance of maps, summed over a
+            sample, to those of every other student at all stages; or `none`: DML, so that the leader alone is added.
+        fusion: False teaches the leader by the ensemble alone, without a carrier.
+        self_distillation: Who has carriers; students have none where `diverse_by` is `none`. With `l2`, students who
+            have them are kept apart at the last stage, and their shallow stages from what is carried there of the
+            student before: our reading of the row "L2 with SD" of Table VI; its row "L2" has `none`.
+        diversity_scale: `raw` as released; `unit`: the target in L_div has length 1, whatever the maps' scale. What the
+            carriers read stays as released.
+        feature_loss: `attention` as released: the leader's maps are compared by attention; `feature` as printed: by
+            themselves, at length 1 all the same.
+
+    Raises:
+        Mistake: If there is no student.
 
     Source: Li et al., Distilling a Powerful Student Model via Online Knowledge Distillation, TNNLS 2022,
-    arXiv:2103.14473. The first student has no carrier, carriers use Adam(1e-3), the fusion weight decay 1e-5: as
-    released.
+    arXiv:2103.14473. That the first student has no carrier, that carriers use Adam(1e-3), and the fusion's weight decay
+    of 1e-5 are as released. The scale of `l2` is not known; ours is 1e-5 times a sum, as the weight suggests.
     """
-    stages = student.stages
-    shapes = [map_shape(student.shape(stage)) for stage in stages]
-    last, rising = stages[-1], partial(exponential_ramp, over=warm_up)
+    if students < 1:
+        raise Mistake(f"the leader learns from one common student or more; got students={students}. Give at least 1.")
+    stages, rising = student.stages, partial(exponential_ramp, over=warm_up)
     names = [f"student{k}" for k in range(1, students + 1)]
-    members: dict[str, Member] = {"leader": student}
-    members |= {name: student.fresh(setting.seed + k) for k, name in enumerate(names, start=1)}
-    members["ensemble"] = Ensemble([f"{name}.logits" for name in names])
-    pulls: Pulls = {f"{name}/ce": (Supervise(name, setting.task), 1.0) for name in [*names, "leader"]}
-    pulls |= {f"{one}/{other}": (Match(f"{one}.logits", f"{other}.logits", partial(soft_kl, temperature=temperature)),
-                                 1 / (students - 1)) for one in names for other in names if one != other}
-    training: Pulls = {}  # of carriers; last, so that what is lent is as the step before left it
-
-    def carry(name: str) -> Carrier:
-        one = Carrier(f"{name}.{last}", stages, shapes)
-        members[f"carrier_{name}"] = one
-        for stage in one.stages:
-            match = Match(f"carrier_{name}.{stage}", f"{name}.{stage}", _both, connect_source=AsMap())
-            training[f"carrier_{name}/{stage}"] = (match, carrier)
-        return one
-
-    for before, name in pairwise(names):
-        if diverse_by == "l2":
-            pulls |= {f"{name}/apart-{stage}": (_maps(f"{name}.{stage}", f"{before}.{stage}", unit_mse),
-                                                rising(-diversity)) for stage in stages}
-        if diverse_by == "attention":
-            apart = partial(_diversity, scale=diversity_scale)
-            pulls[f"{name}/diversity"] = (_maps(f"{name}.{last}", f"{before}.{last}", apart), rising(diversity))
-            if self_distillation in ("both", "students"):
-                members[f"target_{name}"] = Carried(carry(name), f"{before}.{last}", diverse=True)
-                pulls |= _carried(name, stages, rising(diversity))
-    teacher = "ensemble.logits"
-    if fusion:
-        teacher = "fusion.logits"
-        same = attention_transfer if feature_loss == "attention" else unit_mse
-        members["fusion"] = Fusion([f"{name}.{last}" for name in names], shapes[-1], student.num_classes)
-        members["decoder"] = Decoder(f"leader.{last}", shapes[-1][0], students)
-        pulls |= {
-            "fusion/ce": (Supervise("fusion", setting.task), 1.0),
-            "fusion/kl": (Match("fusion.logits", "ensemble.logits", partial(soft_kl, temperature=temperature)), 1.0),
-            "leader/fused": (_maps(f"leader.{last}", "fusion.features", same), rising(fused)),
-            "leader/decoded": (Match("decoder.maps", tuple(f"{name}.{last}" for name in names),
-                                     partial(_joined, same)), rising(fused)),
-        }
-        if self_distillation in ("both", "leader"):
-            members["target_leader"] = Carried(carry("leader"), "fusion.features", diverse=False)
-            pulls |= _carried("leader", stages, rising(carried))
-    pulls["leader/kl"] = (Match("leader.logits", teacher, partial(soft_kl, temperature=temperature)), 1.0)
-    pulls |= training
-    method = Method(members, {name: term for name, (term, _) in pulls.items()},
-                    Scheduled({name: weight for name, (_, weight) in pulls.items()}), deploy="leader")
-    own: dict[str, dict[str, Any]] = {name: _ADAM for name in members if name.startswith("carrier_")}
-    return [Stage(method, optimizers={**own, **({"fusion": {"weight_decay": 1e-5}} if fusion else {})})]
+    networks = {name: student.fresh(setting.seed + k) for k, name in enumerate(names, start=1)}
+    maps = [f"{name}.{stages[-1]}" for name in names]
+    members, pulls = lead(
+        student, maps, setting, temperature=temperature, fused=fused, carried=carried, carrier=carrier, warm_up=warm_up,
+        fusion=fusion, self_distillation=self_distillation in ("both", "leader"), feature_loss=feature_loss)
+    for one, other in permutations(names, 2):
+        believe = Match(f"{one}.logits", f"{other}.logits", partial(soft_kl, temperature=temperature))
+        pulls[f"{one}/{other}"] = (believe, 1 / (students - 1))
+    carriers = names[1:] if self_distillation in ("both", "students") and diverse_by != "none" else []
+    attentive, weight = diverse_by == "attention", rising(-diversity if diverse_by == "l2" else diversity)
+    if attentive:
+        apart = partial(diversity_loss, scale=diversity_scale)
+        pulls |= {f"{name}/diversity": (of_maps(f"{name}.{stages[-1]}", f"{before}.{stages[-1]}", apart), weight)
+                  for before, name in pairwise(names)}
+    if diverse_by == "l2":
+        pulls |= {f"{one}/apart-{other}-{stage}": (of_maps(f"{one}.{stage}", f"{other}.{stage}", _squares), weight)
+                  for one, other in permutations(names, 2) for stage in (stages[-1:] if carriers else stages)}
+    for name, source in zip(carriers, maps, strict=False):
+        more, carrying = carry(name, student, source, weight, trained=rising(carrier), diverse=attentive)
+        members, pulls = members | more, pulls | carrying
+    method = online(networks, setting, lent_first(pulls), members=members, deploy="leader")
+    return [Stage(method, optimizers=own_optimizers(members))]
 
 
-def _carried(name: str, stages: Sequence[str], weight: float | Schedule) -> Pulls:
-    """Shallow stages pulled to what was carried to them from a deep target."""
-    return {f"{name}/carried-{stage}": (_maps(f"{name}.{stage}", f"target_{name}.{stage}", attention_transfer), weight)
-            for stage in stages[:-1]}
-
-
-def _maps(pulled: str, source: str, distance: Any) -> Match:
-    return Match(pulled, source, distance, connect=AsMap(), connect_source=AsMap())
-
-
-def _both(carried: Tensor, true: Tensor) -> Tensor:
-    """A carrier's own distance: of maps, and of where they attend."""
-    return unit_mse(carried, true) + attention_transfer(carried, true)
-
-
-def _diversity(student: Tensor, before: Tensor, *, scale: Literal["raw", "unit"]) -> Tensor:
-    return diversity_loss(student, before, scale=scale)
-
-
-def _joined(distance: Any, decoded: Tensor, sources: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """The distance to several maps one after the other along channels."""
-    several = sources if isinstance(sources, tuple) else (sources,)
-    return distance(decoded, torch.cat([as_map(source) for source in several], dim=1))
+def _squares(one: Tensor, other: Tensor) -> Tensor:
+    """Squared distance of maps, summed over a sample."""
+    return (one - other).square().flatten(1).sum(dim=1).mean()

@@ -9,10 +9,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from limbeck.connectors import Resize, as_map
+from limbeck.connectors import AsMap, Resize, as_map, regression
 from limbeck.losses import diversity_feature
 from limbeck.members import Member, lend
 from limbeck.seen import Outputs, Seen
+from limbeck.terms import full
 
 MapShape = tuple[int, int, int]
 
@@ -31,22 +32,23 @@ class Fusion(Member):
 
     Args:
         reads: Addresses of the maps.
-        shape: (C, H, W) of each.
+        shapes: (C, H, W) of each; maps of another shape than the first one's are brought to that by `regression`.
         classes: Logits.
         detach: Whether the students feel nothing of it (FFSD) or are pulled as well (FFL).
     """
 
     answers = True
 
-    def __init__(self, reads: Sequence[str], shape: MapShape, classes: int, *, detach: bool = True):
+    def __init__(self, reads: Sequence[str], shapes: Sequence[MapShape], classes: int, *, detach: bool = True):
         super().__init__()
-        self.reads, self.detach = tuple(reads), detach
-        self.fuse = depthwise(len(reads) * shape[0], shape[0])
-        self.classify = nn.Linear(shape[0], classes)
+        self.reads, self.detach, channels = tuple(reads), detach, shapes[0][0]
+        self.equal = nn.ModuleList(AsMap() if shape == shapes[0] else regression(shape, shapes[0]) for shape in shapes)
+        self.fuse = depthwise(len(reads) * channels, channels)
+        self.classify = nn.Linear(channels, classes)
 
     def forward(self, seen: Seen) -> Outputs:
-        maps = [as_map(seen.detached(a) if self.detach else seen[a]) for a in self.reads]
-        fused = self.fuse(torch.cat(maps, dim=1))
+        maps = [seen.detached(address) if self.detach else seen[address] for address in self.reads]
+        fused = self.fuse(torch.cat([equal(x) for equal, x in zip(self.equal, maps, strict=True)], dim=1))
         return {"features": fused, "logits": self.classify(fused.mean((2, 3)))}
 
 
@@ -118,7 +120,7 @@ class Carried(Member):
 
     def forward(self, seen: Seen) -> Outputs:
         deep = as_map(seen.detached(self.reads[0]))
-        return lend(_Carry(self.carrier), diversity_feature(deep) if self.diverse else deep)
+        return lend(_Carry(self.carrier), diversity_feature(full(deep)) if self.diverse else deep)
 
 
 class _Carry(nn.Module):

@@ -65,7 +65,7 @@ class Weighed(Term):
         meta: Mean over positions of the teacher's map -> weights of the pair and of its channels.
     """
 
-    owner, searchable = "student", False
+    owner = "student"
     meta: Importance
 
     def __init__(self, student: str, source: str, connect: nn.Module, meta: Importance):

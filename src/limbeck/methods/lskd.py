@@ -31,8 +31,8 @@ def lskd(student: Network, teacher: Network, setting: Setting, *, temperature: f
     has T = 2 and 9 as defaults, so what it runs without the standardisation is not KD's standard. `dkd` and `mlkd` take
     standardised logits by an option.
     """
-    return offline(student, teacher, setting, {
-        "kl": (Match("student.logits", "teacher.logits", partial(standardised_kl, temperature=temperature)), kl)}, ce=ce)
+    term = Match("student.logits", "teacher.logits", partial(standardised_kl, temperature=temperature))
+    return offline(student, teacher, setting, {"kl": (term, kl)}, ce=ce)
 
 
 def on_standardised(distance: Distance) -> Distance:

@@ -41,9 +41,9 @@ def mlkd(student: Network, teacher: Network, setting: Setting, *, form: Literal[
         kd: Weight of everything else; 0.5 on ImageNet.
         standardised: Standardise the logits of the KL alone (LSKD). Its authors then take temperature = 2 and kd = 9.
 
-    Source: Jin, Wang, Lin, Multi-Level Logit Distillation, CVPR 2023, and its code. There the masks multiply losses that
-    are means already, keep the half on which the teacher is less sure, and the strong correlations are computed and
-    dropped. The authors' rate on CIFAR-100 is 0.025. Compare it with methods that are given the strong view too.
+    Source: Jin, Wang, Lin, Multi-Level Logit Distillation, CVPR 2023, and its code. There the masks, of the half on
+    which the teacher is less sure, multiply losses that are means already, and the strong correlations are computed
+    and dropped. The authors' rate on CIFAR-100 is 0.025. Compare it with methods that are given the strong view too.
     """
     kl = standardised_kl if standardised else soft_kl
     looks = {"": ("student", "teacher"), "-strong": ("student-strong", "teacher-strong")}
@@ -54,7 +54,8 @@ def mlkd(student: Network, teacher: Network, setting: Setting, *, form: Literal[
     return Method(
         members={"student": student, "student-strong": Look(student)},
         frozen={"teacher": teacher, "teacher-strong": Frozen(teacher, view=0)},
-        terms={"ce": Supervise("student", setting.task), "ce-strong": Supervise("student-strong", setting.task), **terms},
+        terms={"ce": Supervise("student", setting.task), "ce-strong": Supervise("student-strong", setting.task),
+               **terms},
         process=Scheduled({"ce": ce, "ce-strong": ce, **dict.fromkeys(terms, kd)}),
         views=("strong",))
 
@@ -91,7 +92,8 @@ def _clean(kl: Distance, temperature: float) -> Mapping[str, Mapping[str, Distan
     def batch(student: Tensor, teacher: Tensor) -> Tensor:
         return _over(every, partial(batch_correlation, counted=_sure(_samples(teacher))), student, teacher)
 
-    return dict.fromkeys(("", "-strong"), {"kl": samples, "class": classes, "batch": batch})
+    levels = {"kl": samples, "class": classes, "batch": batch}
+    return {"": levels, "-strong": levels}
 
 
 def _over(temperatures: Sequence[float], distance: Distance, student: Tensor, teacher: Tensor) -> Tensor:

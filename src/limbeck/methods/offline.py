@@ -22,9 +22,8 @@ Flow = tuple[tuple[str, str], tuple[str, str]]
 """Addresses of a layer and the next one: the student's two, the teacher's two."""
 
 
-def offline(student: Network, teacher: Network | Frozen, setting: Setting,
-            pulls: Pulls, *, ce: float | Schedule = 1.0,
-            members: Mapping[str, Member] | None = None) -> Method:
+def offline(student: Network, teacher: Network | Frozen, setting: Setting, pulls: Pulls, *,
+            ce: float | Schedule = 1.0, members: Mapping[str, Member] | None = None) -> Method:
     """ce * supervised loss + the weighted pulls.
 
     Args:

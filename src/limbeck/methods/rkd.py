@@ -1,4 +1,4 @@
-"""RKD: how pooled features of a batch lie to each other, by distance and by angle, is pulled to the teacher's pattern."""
+"""RKD: how a batch's pooled features lie to each other, by distance and angle, is pulled to how the teacher's lie."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ def sp(student: Network, teacher: Network, setting: Setting, *, weight: float = 
         setting: The job.
         weight: Of the distance; 3000 in the standard benchmark.
 
-    Source: Tung and Mori, Similarity-Preserving Knowledge Distillation, ICCV 2019, arXiv:1907.09682. The paper sums over
-    several layers; the benchmark, and this, has the last maps alone. Similarities are per rank.
+    Source: Tung and Mori, Similarity-Preserving Knowledge Distillation, ICCV 2019, arXiv:1907.09682. The paper sums
+    over several layers; the benchmark, and this, has the last maps alone. Similarities are per rank.
     """
     term = Match(f"student.{student.stages[-1]}", f"teacher.{teacher.stages[-1]}", similarity_preserving,
                  connect=AsMap(), connect_source=AsMap())
