@@ -119,13 +119,15 @@ def build_stages(settings: MethodSettings, student: Network, teacher: Network | 
     """
     built = {name: _built(name, chosen, student, teacher, setting, further or {})
              for name, chosen in own_options(settings).items()}
-    if len(built) == 1:
-        (one,) = built.values()
-        return one if isinstance(one, list) else [Stage(one)]
-    staged = [name for name, one in built.items() if isinstance(one, list)]
-    if staged:
-        raise Mistake(f"a blend has one stage; {staged[0]} trains several one after the other. Choose its joint form.")
-    return [Stage(blend({own.short(name): one for name, one in built.items() if isinstance(one, Method)}))]
+    staged = {own.short(name): one if isinstance(one, list) else [Stage(one)] for name, one in built.items()}
+    if len(staged) == 1:
+        return next(iter(staged.values()))
+    for name, stages in staged.items():
+        if len(stages) > 1 or stages[0].length != 1 or stages[0].schedule is not None:
+            raise Mistake(f"a blend has one stage, as long as the run; {name} trains several one after the other, or "
+                          f"one with a length or rate of its own. Choose its joint form.")
+    optimizers = {member: settings for (stage,) in staged.values() for member, settings in stage.optimizers.items()}
+    return [Stage(blend({name: stage.method for name, (stage,) in staged.items()}), optimizers=optimizers)]
 
 
 def _built(name: str, chosen: Mapping[str, Any], student: Network, teacher: Network | None, setting: Setting,

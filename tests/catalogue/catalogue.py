@@ -89,7 +89,7 @@ ROWS = [
                        "exit2/": frozenset({"student", "exit2"})}),
     Row("byot", {"without": "none", "soft": "kl"}, {"ce": STUDENT, "exit1/": frozenset({"student", "exit1"}),
         "exit2/": frozenset({"student", "exit2"}), "exit3/": frozenset({"student", "exit3"})}, networks=("vit", "cnn")),
-    Row("end2", pulls={"spread": STUDENT}, further={"ensemble": (10, 12)}),
+    Row("end2", pulls={"spread": STUDENT}, further={"ensemble": (10, 12)}, lr=1e-3),
     Row("dml", pulls=PEERS),
     Row("dml", {"form": "alternating", "copies": 2}, PEERS | {"peer2/": frozenset({"peer2"})}, turns=True),
     Row("dml", pulls=PEERS | {"peer2/": frozenset({"peer2"})}, networks=("vit", "cnn"), further={"peers": (10, 12)}),
@@ -107,9 +107,8 @@ ROWS = [
     Row("okddip", {"copies": 2}, {"ce": STUDENT, "student/": frozenset({"student", "peer1", "peer2"}), "peer1/ce":
         BRANCHES["peer1/"], "peer2/ce": frozenset({"student", "peer2"}), "peer": frozenset({"student", "peer1", "peer2",
         "attention"})}),
-    Row("okddip", {"form": "networks", "detach": True}, {"ce": STUDENT, "student/": STUDENT, "peer1/ce":
-        frozenset({"peer1"}), "peer": frozenset({"peer1", "attention"})}, networks=("vit", "cnn"),
-        further={"peers": (10,)}),
+    Row("okddip", {"form": "networks", "copies": 2, "detach": True}, {"ce": STUDENT, "student/": STUDENT, "peer1/ce":
+        frozenset({"peer1"}), "peer2/ce": frozenset({"peer2"}), "peer": frozenset({"peer1", "peer2", "attention"})}),
     Row("ffl", pulls=BRANCHES | {"fusion/": frozenset({"student", "peer1", "fusion"})}),
     Row("ffl", pulls=PEERS | {"fusion/": frozenset({"student", "peer1", "fusion"})}, networks=("vit", "cnn"),
         further={"peers": (10,)}),

@@ -60,6 +60,13 @@ def test_declared_taps_win():
     assert discover(other, DUMMY)["stage2"] == "layer2.0.bn2"
 
 
+def test_a_declared_call_of_an_activation_has_that_calls_input_before_it():
+    module = Residual()
+    for call, before in (("layer1.0.relu", "layer1.0.relu:in"), ("layer1.0.relu#2", "layer1.0.relu:in#2")):
+        module.taps = {"stage1": call}
+        assert discover(module, DUMMY)["stage1.pre"] == before
+
+
 def test_timm_networks_say_where_their_features_are():
     taps = discover(timm.create_model("resnet18", num_classes=3), torch.zeros(1, 3, 32, 32))
     assert taps == {

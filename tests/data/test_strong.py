@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from limbeck.data import Augmentation, Strong, Views
 from limbeck.data.strong import FILL, OPERATIONS, cut_out, operate
+from limbeck.errors import Mistake
+from limbeck.jobs import Parts
 
 LARGEST = 1 - 2**-24  # the largest number that torch.rand draws
 AMOUNTS = [0.0, 0.2, 0.37, 0.5, 0.81, LARGEST]
@@ -114,3 +117,13 @@ def test_a_strong_view_stands_beside_the_images_own(noise: Callable[..., Tensor]
     weak, strong = views(pixels, draws).unbind(1)
     assert torch.equal(weak, own(pixels, own.draw(5, torch.Generator().manual_seed(2))))
     assert torch.equal(strong, Strong(own)(pixels, draws[:, own.columns:]))
+
+
+def test_methods_ask_for_views_by_kind() -> None:
+    parts = Parts("distill", None, None, None)  # type: ignore[arg-type]
+    own = Augmentation("crop", 2)
+    parts.__dict__["data"] = SimpleNamespace(augmentation=own)
+    assert parts.view("same") == own
+    assert parts.view("strong") == Strong(own)
+    with pytest.raises(Mistake, match=r"there is no kind of view 'stronger'; closest: \['strong'\]"):
+        parts.view("stronger")

@@ -86,10 +86,10 @@ def test_all_may_look_at_the_same():
 
 
 def test_general_weighs_by_the_errors_on_held_out_images_at_each_epochs_end():
-    method = build(target="general").train()
+    method = build(target="general", peers=[tiny(10, seed=4)]).train()
     mixture, networks = method.members["target"], [method.members[name] for name in ("student", "peer1")]
     for network in networks:
-        network.module.fc.weight.data *= 20  # beliefs that differ, or the best mixture is one of them alone
+        network.module.fc.weight.data *= 150  # beliefs that differ, or the best mixture is one of them alone
     seen = method.see(batch(views=1), NOW)
     mixture.after_step(seen, Clock(8, 20, 10))
     assert mixture.weights.tolist() == [0.5, 0.5]
@@ -104,7 +104,7 @@ def test_general_weighs_by_the_errors_on_held_out_images_at_each_epochs_end():
     covariance = torch.tensor([[(a * b).sum(1).mean() for b in errors] for a in errors]) + 1e-6 * torch.eye(2)
     expected = torch.linalg.solve(covariance, torch.ones(2).double()).clamp(min=0)
     torch.testing.assert_close(mixture.weights.double(), expected / expected.sum(), rtol=1e-3, atol=1e-4)
-    assert 0.1 < mixture.weights[0] < 0.45
+    assert 0.2 < mixture.weights[0] < 0.3
     z = logits("student", "peer1")
     mixed = sum(w * own.div(2).softmax(1) for w, own in zip(mixture.weights.double(), z.values(), strict=True))
     torch.testing.assert_close(losses(method, z)["peer1/target"], kl(z["peer1"], 2 * mixed.log(), 2.0).detach(),

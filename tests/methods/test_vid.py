@@ -8,6 +8,7 @@ from features_tiny import convolved, features, parameters, total
 from methods_tiny import ce, setting
 
 from limbeck.contract.trial import tiny
+from limbeck.errors import Mistake
 from limbeck.methods.vid import Prediction, vid
 
 
@@ -29,7 +30,7 @@ def test_total_is_the_task_and_the_negative_log_likelihood_of_every_stage():
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("start", [5.0, 0.3])
+@pytest.mark.parametrize("start", [5.0, 0.3, 1000.0])
 def test_regressors_and_variances_are_as_large_and_start_as_published(start):
     term = Prediction("student.a", "teacher.b", (8, 4, 4), (12, 4, 4), variance=start, learned=True)
     assert parameters(term) == 8 * 12 + 12 * 12 + 12 * 12 + 12
@@ -43,6 +44,12 @@ def test_variances_that_are_not_learned_stay():
     assert names == {"weight"}
     assert "raw" in method.terms["stage1"].state_dict()
     torch.testing.assert_close(method.terms["stage1"].variance, torch.full((12,), 2.0))
+
+
+@pytest.mark.parametrize("start", [0.0, -1.0, 1e-5, float("nan")])
+def test_a_variance_that_is_none_is_a_mistake(start):
+    with pytest.raises(Mistake, match=r"vid's variance starts above 1e-05; got .*\. Use the authors' 5"):
+        vid(tiny(), tiny(12), setting(), variance=start)
 
 
 def test_a_larger_student_is_pooled_before_its_regressor_and_a_larger_teacher_after():

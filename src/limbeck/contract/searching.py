@@ -39,15 +39,21 @@ def slopes_are_exact(trial: Trial) -> None:
     images = images_for(method)
     images = replace(images, images=images.images.double(), views=tuple(view.double() for view in images.views))
     pulling = _pulling(method, images)
+    buffers = {name: b.clone() for name, b in method.named_buffers()}
     taken = Step(method, images, CLOCK, torch.optim.SGD(method.parameters(), lr=0.1))
     total, taken.losses, taken.seen = step(method, images, aliased=True)
     taken.weights = process.weights(CLOCK).double()
     total.backward()
     start = {n: p.detach().clone() for n, p in method.named_parameters()}
+    method.load_state_dict(buffers, strict=False)  # a module lent in eval mode shows whether a step has gone by
     direction = {n: noise(p) for n, p in start.items() if n.startswith(f"members.{method.deploy}.")}
     computed = [name for name in process.searched if name in taken.losses]
     passes = Passes(method)
-    reverse, ahead = (slopes(passes, taken, start, direction, computed) for slopes in (exact, forward))
+    try:
+        reverse, ahead = (slopes(passes, taken, start, direction, computed) for slopes in (exact, forward))
+    except NotImplementedError as error:
+        raise Broken(f"torch has no forward mode for an operation: {str(error).splitlines()[0]}",
+                     "Use other operations, or give an autograd function of one's own a jvp.") from error
     for name in computed:
         there = name in reverse, name in ahead
         if there != (name in pulling,) * 2 or (all(there) and not _close(reverse[name], ahead[name])):

@@ -41,10 +41,17 @@ def images_for(method: Method, count: int = IMAGES, *, seed: int = 0) -> Batch:
 def step(method: Method, images: Batch | None = None, *, known: Mapping[str, Outputs] | None = None,
          aliased: bool = False) -> tuple[Tensor, dict[str, Tensor], Seen]:
     """The weighted sum of the active terms, the terms' values, and what was seen."""
+    losses, seen = values(method, images, known=known, aliased=aliased)
+    return weighed(method, losses), losses, seen
+
+
+def values(method: Method, images: Batch | None = None, *, known: Mapping[str, Outputs] | None = None,
+           aliased: bool = False) -> tuple[dict[str, Tensor], Seen]:
+    """The active terms' values, and what was seen; with the same random numbers each time."""
     torch.manual_seed(7)
     seen = method.see(images or images_for(method), CLOCK, known=known, aliased=aliased)
-    losses = method(seen, method.process.active(CLOCK))
-    return weighed(method, losses), losses, seen
+    losses: dict[str, Tensor] = method(seen, method.process.active(CLOCK))
+    return losses, seen
 
 
 def weighed(method: Method, losses: Mapping[str, Tensor]) -> Tensor:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from limbeck.config import OptimizerSettings
-from limbeck.contract.steps import CLOCK, IMAGES, Broken, images_for, known_outputs, step, weighed
+from limbeck.contract.steps import CLOCK, IMAGES, Broken, images_for, known_outputs, step, values, weighed
 from limbeck.contract.trial import NETS, Trial, built
 from limbeck.method import Method
 from limbeck.optimizers import build_optimizer
+from limbeck.seen import Outputs
+from limbeck.terms import Match
 
 
 def terms_are_scalars(trial: Trial) -> None:
     """Every term is one finite float32 number with a gradient, the same again, and leaves what it reads alone."""
     method = built(trial)
-    known = known_outputs(method, lambda shape, noise, pulled: noise)
-    before = {id(x): (x, x._version) for outputs in known.values() for x in outputs.values()}
+    known = {name: {tap: x.clone() for tap, x in outputs.items()}  # no leaves, which cannot be changed in place
+             for name, outputs in known_outputs(method, lambda shape, noise, pulled: noise).items()}
+    before = [(x, x._version) for outputs in known.values() for x in outputs.values()]
     state = copy.deepcopy(method.state_dict())
-    _, losses, _ = step(method, known=known)
+    _check_shapes(method, known)
+    losses, _ = values(method, known=known)
     for name, loss in losses.items():
         if not isinstance(loss, Tensor) or loss.ndim:
             given = f"of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
@@ -32,14 +37,31 @@ def terms_are_scalars(trial: Trial) -> None:
         if not loss.requires_grad:
             raise Broken(f"no gradient flows back from term {name}",
                          "Leave the student's tensors attached: no .detach(), .item(), argmax or no_grad on their way.")
-    if any(x._version != version for x, version in before.values()):
+    if any(x._version != version for x, version in before):
         raise Broken("what the terms read was changed in place", "Use x + y in place of x += y, relu(x) of relu_(x).")
     method.load_state_dict(state)  # running statistics, which a module that is lent in eval mode shows
-    _, again, _ = step(method, known=known)
+    again, _ = values(method, known=known)
     differing = [name for name, loss in losses.items() if not torch.equal(loss, again[name])]
     if differing:
         raise Broken(f"{', '.join(differing)} gave another value on the same input",
                      "Draw random numbers from torch's own generator, and keep nothing between calls but in buffers.")
+
+
+def _check_shapes(method: Method, known: Mapping[str, Outputs]) -> None:
+    """Say what a distance that fails was given, where the two sides have different shapes."""
+    torch.manual_seed(7)
+    seen = method.see(images_for(method), CLOCK, known=known)
+    for name, term in method.terms.items():
+        if not isinstance(term, Match) or not all(isinstance(side, Tensor) for side in term.sides(seen)):
+            continue
+        student, source = (tuple(side.shape) for side in term.sides(seen))
+        try:
+            term(seen)
+        except Exception as error:
+            if student == source:
+                raise
+            raise Broken(f"term {name} fails on a student's {student} beside a teacher's {source}: {error}",
+                         "Say connect='1x1 conv' to have them of one shape, or write it for two.") from error
 
 
 def gradients_reach_whom_they_say(trial: Trial) -> None:
@@ -108,15 +130,15 @@ def loss_falls(trial: Trial) -> None:
     """Training on eight images lowers the weighted loss."""
     method = built(trial)
     optimizer = build_optimizer(method, OptimizerSettings(lr=trial.lr, weight_decay=0), {})
-    values = []
+    reached = []
     for _ in range(25):
         total, _, _ = step(method)
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
-        values.append(total.item())
-    if not values[-1] < 0.9 * values[0]:
-        raise Broken(f"25 steps on {IMAGES} images brought the weighted loss from {values[0]:.4g} to {values[-1]:.4g}",
+        reached.append(total.item())
+    if not reached[-1] < 0.9 * reached[0]:
+        raise Broken(f"25 steps on {IMAGES} images brought the weighted loss from {reached[0]:.4g} to {reached[-1]:.4g}",
                      "See that it is to fall rather than rise, and lower its weight if it explodes.")
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from limbeck import losses
 from limbeck.connectors import AsMap, Resize, Shape, as_map, map_shape
+from limbeck.errors import Mistake
 from limbeck.members import Network
 from limbeck.method import Method, Setting
 from limbeck.methods.offline import offline, paired
@@ -39,7 +40,8 @@ class Prediction(Term):
         self.regressor = nn.Sequential(
             AsMap(), Resize(smaller, average=True), nn.Conv2d(inputs, outputs, 1, bias=False), nn.ReLU(),
             nn.Conv2d(outputs, outputs, 1, bias=False), nn.ReLU(), nn.Conv2d(outputs, outputs, 1, bias=False))
-        raw = torch.full((outputs,), math.log(math.expm1(variance - _LEAST)))
+        start = variance - _LEAST
+        raw = torch.full((outputs,), start + math.log(-math.expm1(-start)))  # softplus(raw) = start
         if learned:
             self.raw = nn.Parameter(raw)
         else:
@@ -71,9 +73,14 @@ def vid(student: Network, teacher: Network, setting: Setting, *, weight: float =
         variance: What every v_c starts at, in squared units of the teacher's features; above 1e-5.
         learned: Whether the v_c are trained; False keeps them, as mdistiller does by leaving them out of its optimiser.
 
+    Raises:
+        Mistake: If the variance is not above 1e-5.
+
     Source: Ahn et al., Variational Information Distillation for Knowledge Transfer, CVPR 2019, arXiv:1904.05835;
     regressor, mean and weight as in RepDistiller. There the v_c decay with the other weights, and so they do here.
     """
+    if not variance > _LEAST:
+        raise Mistake(f"vid's variance starts above {_LEAST:g}; got {variance}. Use the authors' 5.")
     return offline(student, teacher, setting, {
         source: (Prediction(f"student.{own}", f"teacher.{source}", student.shape(own), teacher.shape(source),
                             variance=variance, learned=learned), weight)
