@@ -6,12 +6,13 @@ from pathlib import Path
 
 from limbeck import jobs, report
 from limbeck.config import read_job
+from limbeck.parts import Verb
 
 _TEACHER, _STUDENT = "digits_large", "digits_small"
 _SHARED = {"data": "digits", "training.batch_size": 64, "optimizer.lr": 0.05, "schedule.kind": "cosine",
            "search.schedule.kind": "cosine",
            "process.scale": 1}  # the paper's; 27, the default, drowns the labels for a student of 4,000 parameters
-_RUNS: dict[str, tuple[jobs.Verb, dict[str, object]]] = {
+_RUNS: dict[str, tuple[Verb, dict[str, object]]] = {
     "teacher": ("train", {"student": _TEACHER, "training.epochs": 15}),
     "student-alone": ("train", {"student": _STUDENT, "training.epochs": 15}),
     "kd": ("distill", {"student": _STUDENT, "method": "kd", "training.epochs": 15}),

@@ -184,11 +184,11 @@ class Method(nn.Module):
         for part in parts:
             part.after_step(seen, seen.clock)
 
-    def to(self, *args: Any, **kwargs: Any) -> Method:
-        """Move members, terms and frozen networks."""
+    def _apply(self, fn: Any, recurse: bool = True) -> Method:
+        """Move or convert members, terms and frozen networks: what `to`, `double` and `cuda` call."""
         for teacher in self.frozen.values():
-            teacher.to(*args, **kwargs)
-        return super().to(*args, **kwargs)
+            teacher._apply(fn, recurse)
+        return super()._apply(fn, recurse)
 
     def student(self) -> Network:
         """The network that ships."""

@@ -43,7 +43,7 @@ def ramp(weight: float, *, over: float = 1 / 12) -> Schedule:
         weight: The final weight.
         over: Part of the run's length that the rise takes; a paper's 20 of 240 epochs is 1/12.
     """
-    return lambda clock: weight * min(1.0, clock.progress / over)
+    return lambda clock: weight * min(1.0, clock.progress / over) if over else weight
 
 
 def exponential_ramp(weight: float, *, over: float) -> Schedule:

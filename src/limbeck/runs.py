@@ -83,7 +83,7 @@ class Run:
                 changed = ", ".join(_differences(before, now)) or "its layout"
                 raise Mistake(f"{self.folder} holds a run with other settings (they differ in {changed}). "
                               f"Choose another --run, or repeat that run's settings to go on with it.")
-        elif self.folder.is_dir() and any(self.folder.iterdir()):
+        elif self.folder.is_dir() and any(not path.name.endswith(".part") for path in self.folder.iterdir()):
             raise Mistake(f"{self.folder} is not empty and holds no run. Choose a new folder as --run.")
         else:
             write_whole(self.config, as_yaml(job))

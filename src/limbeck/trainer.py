@@ -102,7 +102,7 @@ class Trainer:
         for earlier, state in zip(self.stages, shared.get("earlier", ()), strict=False):
             earlier.method.load_state_dict(state)
         layout = torch.channels_last if self.settings.channels_last else torch.preserve_format
-        self.method = stage.method.to(self.accelerator.device, memory_format=layout)
+        self.method = stage.method.to(self.accelerator.device).to(memory_format=layout)
         self.method.train()
         self.companion = self._given or stage.method.companion
         if self.companion is not None:

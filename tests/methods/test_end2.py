@@ -11,7 +11,7 @@ from limbeck.config import Job
 from limbeck.contract.trial import batch, tiny
 from limbeck.data import Augmentation
 from limbeck.errors import Mistake
-from limbeck.jobs import Parts
+from limbeck.parts import Parts
 from limbeck.method import Method
 from limbeck.methods.end2 import cooling, end2
 from limbeck.progress import Display

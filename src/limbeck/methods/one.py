@@ -92,7 +92,7 @@ def one(student: Network, setting: Setting, *, branches: int = 3, split: str | N
     Neural Networks, NeurIPS 2018, as in the OKDDip repository. Released code detaches ONE's target; OKDDip's copy does
     not.
     """
-    trunk = student.fresh(setting.seed) if leader else student
+    trunk = student.fresh(setting.seed + branches) if leader else student
     split, last = branch_point(trunk, split), trunk.stages[-1]
     networks = branched(trunk, branches, setting.seed, split=split, read="shared.map" if divide_trunk else "",
                         taps=[last] if leader else [])

@@ -105,7 +105,7 @@ def reviewkd(student: Network, teacher: Network, setting: Setting, *, weight: fl
     own = levels(student, count, before_activation=student_before_activation)
     sources = levels(teacher, count, before_activation=True)
     names = [f"level{i}" for i in range(1, count + 2)]
-    pull = ramp(weight, over=warm_up) if warm_up else weight
+    pull = ramp(weight, over=warm_up)
     return Method(
         members={"student": student, "review": Review(student, own, [teacher.shape(tap) for tap in sources], names)},
         frozen={"teacher": teacher},

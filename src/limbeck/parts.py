@@ -1,0 +1,142 @@
+"""Everything that a job trains with, assembled from its settings, each piece built when first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+
+from limbeck import engine, ranks, wiring
+from limbeck.config import Job
+from limbeck.data import Augmentation, Batches, Change, Data, Split, Strong, Views, hold_out, open_data
+from limbeck.errors import Mistake, nearest
+from limbeck.members import Network
+from limbeck.method import Method, Setting, Stage
+from limbeck.progress import Display
+from limbeck.runs import about
+from limbeck.sources import describe, open_network
+from limbeck.tasks.classification import Classification
+
+Verb = Literal["train", "search", "distill"]
+
+
+@dataclass
+class Parts:
+    """Everything that a job trains with, each built when first asked for.
+
+    Attributes:
+        verb: What is done.
+        job: Its settings.
+        accelerator: Device and processes.
+        display: What a person sees.
+    """
+
+    verb: Verb
+    job: Job
+    accelerator: Accelerator
+    display: Display
+
+    @cached_property
+    def data(self) -> Data:
+        data = open_data(self.job.data)
+        for note in data.notes:
+            self.display.say(note)
+        return data
+
+    @cached_property
+    def task(self) -> Classification:
+        return Classification()
+
+    @cached_property
+    def splits(self) -> dict[str, Split]:
+        """`train`, `test`; `held_out` of a search and `select` where asked for, both cut from the training data."""
+        cut = {"train": self.data.train, "test": self.data.test}
+        if self.job.training.select:
+            cut["train"], cut["select"] = hold_out(cut["train"], self.job.training.select, self.job.seed)
+        if self.verb == "search":
+            cut["train"], cut["held_out"] = hold_out(cut["train"], self.job.search.held_out, self.job.seed + 1)
+        return cut
+
+    @cached_property
+    def student(self) -> Network:
+        torch.manual_seed(self.job.seed)
+        return open_network(self.job.student, self.data)
+
+    @cached_property
+    def teacher(self) -> Network | None:
+        if self.job.teacher is None or self.verb == "train":
+            return None
+        return open_network(self.job.teacher, self.data)
+
+    @cached_property
+    def further(self) -> dict[str, list[Network]]:
+        """Networks beside student and teacher: assistants, peers."""
+        return {role: [open_network(one, self.data) for one in several] for role, several in self.job.networks.items()}
+
+    @cached_property
+    def stages(self) -> list[Stage]:
+        """What the method trains, one after the other; most have one stage."""
+        sample = next(self.batches("train", train=False).epoch(0))
+        split = self.splits["train"]
+        setting = Setting(self.task, self.data.classes, split.targets, split.index, sample, self.job.seed,
+                          self.job.training.batch_size // ranks.world(), self._hold_out)
+        student, teacher, further = self.student, self.teacher, self.further
+        torch.manual_seed(self.job.seed + 1)
+        stages = wiring.build_stages(self.job.method, student, teacher, setting, further)
+        for frozen in (f for stage in stages for f in stage.method.frozen.values()):
+            frozen.batch_statistics |= self.job.training.teacher_batch_statistics
+            frozen.train()
+        return stages
+
+    def _hold_out(self, part: float) -> Batches:
+        """What a method holds out for itself; the training split no longer has it."""
+        self.splits["train"], self.splits["own"] = hold_out(self.splits["train"], part, self.job.seed + 2)
+        self.display.say(f"method {self.job.method.name} holds out {len(self.splits['own'])} of the training images.")
+        return self.batches("own", train=False)
+
+    @property
+    def method(self) -> Method:
+        """The method of a job that has one stage.
+
+        Raises:
+            Mistake: If it has several.
+        """
+        if len(self.stages) > 1:
+            raise Mistake(f"a searched process belongs to one stage; method {self.job.method.name} trains "
+                          f"{[stage.name for stage in self.stages]} one after the other. Choose its joint form.")
+        return self.stages[0].method
+
+    def view(self, kind: str) -> Change:
+        """An augmentation that a method asks for beside the images' own."""
+        kinds: dict[str, Change] = {"same": self.data.augmentation, "strong": Strong(self.data.augmentation),
+                                    "plain": Augmentation()}
+        if kind not in kinds:
+            raise Mistake(f"there is no kind of view '{kind}'; {nearest(kind, kinds)}")
+        return kinds[kind]
+
+    def batches(self, split: str, *, train: bool, size: int | None = None, augment: bool = True,
+                views: Sequence[Change] = ()) -> Batches:
+        """This rank's batches of a split."""
+        world = ranks.world()
+        whole = size or self.job.training.batch_size
+        if whole % world:
+            raise Mistake(f"training.batch_size counts the images of all processes together; {whole} cannot be shared "
+                          f"by {world}. Give a multiple of {world}.")
+        own = self.data.augmentation if augment else None
+        augmentation = Views((own or Augmentation(), *views)) if views else own
+        return Batches(self.splits[split], whole // world, train=train, seed=self.job.seed, augmentation=augmentation,
+                       device=self.accelerator.device, rank=ranks.rank(), world=world, workers=self.job.data.workers)
+
+    def about(self) -> dict[str, Any]:
+        """What the record says of this job's making."""
+        data = {"name": self.data.name, "fingerprint": self.data.fingerprint, "classes": len(self.data.classes),
+                **{name: len(split) for name, split in self.splits.items()}, "skipped": self.data.skipped}
+        networks = {name: describe(network, ()) for name, network in
+                    (("student", self.student), ("teacher", self.teacher)) if network is not None}
+        return about(data=data, networks=networks, seed=self.job.seed, processes=ranks.world(),
+                     precision="float32" if engine.autocast(self.job.training.precision, self.accelerator.device)[1]
+                     else "bf16")
