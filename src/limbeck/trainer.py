@@ -172,8 +172,12 @@ class Trainer:
         with self.autocast():
             step.losses = self.wrapped(step.seen, process.active(self.clock) & turn.terms)
         step.weights = process.weights(self.clock).to(step.batch.images.device, non_blocking=True)
-        places = [process.names.index(name) for name in step.losses]
-        total = (torch.stack([step.weights[place] for place in places]) * torch.stack(list(step.losses.values()))).sum()
+        if not step.losses:
+            return
+        weights = step.weights
+        if tuple(step.losses) != process.names:
+            weights = weights[[process.names.index(name) for name in step.losses]]
+        total = (weights * torch.stack(list(step.losses.values()))).sum()
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(total)
         self._keep_owners(turn)

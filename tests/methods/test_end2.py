@@ -11,9 +11,9 @@ from limbeck.config import Job
 from limbeck.contract.trial import batch, tiny
 from limbeck.data import Augmentation
 from limbeck.errors import Mistake
-from limbeck.parts import Parts
 from limbeck.method import Method
 from limbeck.methods.end2 import cooling, end2
+from limbeck.parts import Parts
 from limbeck.progress import Display
 from limbeck.seen import Clock
 

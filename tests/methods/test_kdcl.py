@@ -14,10 +14,10 @@ from limbeck.config import Job
 from limbeck.contract.trial import batch, split, tiny
 from limbeck.data import Batches
 from limbeck.errors import Mistake
-from limbeck.parts import Parts
 from limbeck.losses import linear_target
 from limbeck.method import Method, Setting
 from limbeck.methods.kdcl import kdcl
+from limbeck.parts import Parts
 from limbeck.progress import Display
 from limbeck.seen import Clock
 

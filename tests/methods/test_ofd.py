@@ -8,12 +8,16 @@ from features_tiny import convolved, features, normed, parameters, total, weight
 from methods_tiny import ce, setting
 from torch import nn
 
+from limbeck import engine
+from limbeck.config import Job
 from limbeck.contract.trial import SIZE, batch, tiny
 from limbeck.errors import Mistake
+from limbeck.jobs import Parts
 from limbeck.members import STATISTICS, Network
 from limbeck.methods.ofd import margins, ofd
 from limbeck.networks.resnet import resnet8
 from limbeck.networks.wrn import wrn_16_1
+from limbeck.progress import Display
 from limbeck.seen import Seen
 
 BEFORE = ["stage1.pre", "stage2.pre", "stage3.pre"]
@@ -108,3 +112,11 @@ def test_batch_statistics_are_asked_for_by_name():
         outputs.append(method.frozen["teacher"](Seen(batch(), None, {}))["stage3.pre"])
     assert outputs[1].mean((0, 2, 3)).abs().max() < 1e-5
     assert outputs[0].mean((0, 2, 3)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("option", [False, True])
+def test_a_run_that_says_nothing_of_batch_statistics_leaves_the_methods_choice(option):
+    job = Job(data={"source": "digits"}, student="digits_small", teacher="digits_large",
+              method={"name": "ofd", "batch_statistics": option})
+    stages = Parts("distill", job, engine.start("cpu"), Display(quiet=True)).stages
+    assert stages[0].method.frozen["teacher"].batch_statistics is option

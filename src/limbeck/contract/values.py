@@ -23,8 +23,8 @@ def terms_are_scalars(trial: Trial) -> None:
     known = {name: {tap: x.clone() for tap, x in outputs.items()}  # no leaves, which cannot be changed in place
              for name, outputs in known_outputs(method, lambda shape, noise, pulled: noise).items()}
     before = [(x, x._version) for outputs in known.values() for x in outputs.values()]
-    state = copy.deepcopy(method.state_dict())
     _check_shapes(method, known)
+    state = copy.deepcopy(method.state_dict())
     losses, _ = values(method, known=known)
     for name, loss in losses.items():
         if not isinstance(loss, Tensor) or loss.ndim:
@@ -130,15 +130,15 @@ def loss_falls(trial: Trial) -> None:
     """Training on eight images lowers the weighted loss."""
     method = built(trial)
     optimizer = build_optimizer(method, OptimizerSettings(lr=trial.lr, weight_decay=0), {})
-    reached = []
+    totals = []
     for _ in range(25):
         total, _, _ = step(method)
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
-        reached.append(total.item())
-    if not reached[-1] < 0.9 * reached[0]:
-        raise Broken(f"25 steps on {IMAGES} images brought the weighted loss from {reached[0]:.4g} to {reached[-1]:.4g}",
+        totals.append(total.item())
+    if not totals[-1] < 0.9 * totals[0]:
+        raise Broken(f"25 steps on {IMAGES} images took the weighted loss from {totals[0]:.4g} to {totals[-1]:.4g}",
                      "See that it is to fall rather than rise, and lower its weight if it explodes.")
 
 
