@@ -36,7 +36,8 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="show nothing but errors")]
 
 Catalogue = Enum("Catalogue", {"methods": "methods", "networks": "networks", "data": "data", "recipes": "recipes"})
 Form = Enum("Form", {"text": "text", "markdown": "markdown", "latex": "latex", "csv": "csv"})
-Picture = Enum("Picture", {"curves": "curves", "losses": "losses", "rates": "rates", "process": "process"})
+Picture = Enum("Picture", {"curves": "curves", "scores": "scores", "losses": "losses", "rates": "rates",
+                           "process": "process", "features": "features", "correlations": "correlations"})
 
 
 @app.command()
@@ -114,11 +115,16 @@ def report_(runs: Annotated[list[Path], typer.Argument(help="folders of runs")],
 @app.command()
 def plot(what: Annotated[Picture, typer.Argument(help="what to draw")],
          runs: Annotated[list[Path], typer.Argument(help="folders of runs; a process may be its file")],
-         out: Annotated[Path | None, typer.Option(help="PNG, SVG or PDF; WHAT.png by default")] = None) -> None:
-    """Draw curves of runs, the losses or rates of one, or the process that a search found."""
+         out: Annotated[Path | None, typer.Option(help="PNG, SVG or PDF; WHAT.png by default")] = None,
+         device: Device = None) -> None:
+    """Draw curves or scores of runs, the losses or rates of one, or the process that a search found.
+
+    Of finished runs also: features, how the network places its test images (t-SNE); correlations, how far its mean
+    logits of each class are from its teacher's.
+    """
     from limbeck.report import pictures
 
-    typer.echo(f"wrote {pictures.draw(what.value, runs, out or Path(f'{what.value}.png'))}")
+    typer.echo(f"wrote {pictures.draw(what.value, runs, out or Path(f'{what.value}.png'), device=device)}")
 
 
 @app.command()

@@ -14,6 +14,8 @@ from limbeck.errors import Mistake, nearest
 _Model = TypeVar("_Model", bound=BaseModel)
 _Beta = Annotated[float, Field(ge=0, lt=1)]
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where PyYAML has it: there are hundreds of recipes
+
 NULL: Any = object()
 """What `--set key=null` sets, beside None, which is what a flag is that was not given."""
 
@@ -214,7 +216,11 @@ def read_job(file: Path | None, flags: Mapping[str, Any], pair: str | None = Non
     Raises:
         Mistake: With all that is wrong at once: unknown keys (nearest names), wrong types, missing settings.
     """
-    tree = _chosen_pair(read_yaml(file), file, pair) if file else {}
+    return job_of(_chosen_pair(read_yaml(file), file, pair) if file else {}, flags)
+
+
+def job_of(tree: dict[str, Any], flags: Mapping[str, Any]) -> Job:
+    """Settings from a tree of them, then flags; arguments and mistakes as for `read_job`."""
     for key, value in flags.items():
         if value is not None:
             _put(tree, key.split("."), None if value is NULL else value)
@@ -264,7 +270,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise Mistake(f"a settings file is needed; there is none at {file}. Give the path of a YAML file.")
     try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+        tree = yaml.load(file.read_text(encoding="utf-8"), _LOADER)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise Mistake(f"{file} is not valid YAML: {error}") from None
     if not isinstance(tree, dict):
@@ -301,10 +307,7 @@ _NAMED = {"data": "source", "student": "name", "teacher": "name", "method": "nam
 
 def _put(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
     for key in path[:-1]:
-        below = tree.get(key)
-        if isinstance(below, str) and key in _NAMED:  # `teacher: resnet56`, then teacher.size=64
-            name, _, weights = below.partition("@")
-            below = {_NAMED[key]: below} if key == "data" or not weights else {"name": name, "weights": weights}
+        below = sections({key: tree.get(key)})[key]  # `teacher: resnet56`, then teacher.size=64
         tree[key] = dict(below) if isinstance(below, dict) else {}
         tree = tree[key]
     last, below = path[-1], tree.get(path[-1])
@@ -316,6 +319,17 @@ def _put(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
             tree[last] = {**below, _NAMED[last]: value}
     else:
         tree[last] = value
+
+
+def sections(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A tree in which `teacher: NAME@WEIGHTS`, `data: digits` and `method: kd` are sections, so that others merge in."""
+    written = dict(tree)
+    for key, field in _NAMED.items():
+        if isinstance(text := tree.get(key), str):
+            name, _, weights = text.partition("@")
+            split = bool(weights) and key in ("student", "teacher")
+            written[key] = {"name": name, "weights": weights} if split else {field: text}
+    return written
 
 
 def _explained(model: type[BaseModel], problem: Any) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from limbeck import ranks
 from limbeck.data import Batches
 from limbeck.errors import Mistake
-from limbeck.members import Network
+from limbeck.members import Ensemble, Network
 from limbeck.method import Method
 from limbeck.seen import Batch, Clock
 from limbeck.tasks import Meter, Task
@@ -19,7 +19,8 @@ from limbeck.terms import full
 
 Scores = dict[str, float]
 ANY_RIGHT = "any member right"
-"""Share of images that at least one learning network gets right: FFSD's code prints it as an ensemble's accuracy."""
+"""Share of images that at least one of those whom the ensemble averages gets right, or of all learning networks where
+there is no ensemble: FFSD's code prints it as an ensemble's accuracy."""
 
 
 def score(network: Network, batches: Batches, task: Task,
@@ -50,27 +51,35 @@ def score_group(method: Method, batches: Batches, task: Task,
         autocast: Context for low precision.
 
     Returns:
-        Member -> measures; with several learning networks also `ANY_RIGHT` -> {the task's score}.
+        Member -> measures; where several learn together also `ANY_RIGHT` -> {the task's score}.
     """
     answering = [name for name, member in method.members.items() if member.answers]
-    networks = [name for name in answering if isinstance(method.members[name], Network)]
+    together = _together(method)
     union = torch.zeros(2, dtype=torch.float64, device=batches.device)
 
     def answers(batch: Batch) -> Mapping[str, Tensor]:
         seen = method.see(batch, Clock(0, 1, 1))
         logits = {name: seen.outputs(name)["logits"] for name in answering}
-        if len(networks) > 1 and batch.targets is not None and batch.targets.ndim == 1:
-            right = torch.stack([logits[name].argmax(1) == batch.targets for name in networks]).any(0)
+        if len(together) > 1 and batch.targets is not None and batch.targets.ndim == 1:
+            right = torch.stack([logits[name].argmax(1) == batch.targets for name in together]).any(0)
             union.add_(torch.tensor([0.0, len(right)], dtype=torch.float64, device=union.device))
             union[0] += right.sum()
         return logits
 
     with _resting(method):
         scores = _measured(answers, batches, task, autocast)
-    if len(networks) > 1:
+    if len(together) > 1:
         right, images = ranks.sum_over_ranks(union).tolist()
         scores[ANY_RIGHT] = {task.score: 100 * right / max(1.0, images)}
     return scores
+
+
+def _together(method: Method) -> list[str]:
+    """Whose answers the member `ensemble` averages: without FFSD's leader; all networks where there is no ensemble."""
+    ensemble = dict(method.members.items()).get("ensemble")
+    if isinstance(ensemble, Ensemble):
+        return [address.partition(".")[0] for address in ensemble.reads]
+    return [name for name, member in method.members.items() if isinstance(member, Network)]
 
 
 @torch.no_grad()

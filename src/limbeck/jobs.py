@@ -11,9 +11,10 @@ import torch
 
 from limbeck import engine, ranks, wiring
 from limbeck.config import Job
-from limbeck.data import Batches, open_data
+from limbeck.data import Batches
 from limbeck.errors import Mistake
 from limbeck.evaluation import score
+from limbeck.finished import Finished
 from limbeck.method import Method, Stage
 from limbeck.methods import SEARCHED
 from limbeck.parts import Parts, Verb
@@ -22,7 +23,7 @@ from limbeck.progress import Display, duration
 from limbeck.recorded import Recorded
 from limbeck.runs import Run
 from limbeck.search import Search
-from limbeck.sources import check_network, describe, open_network
+from limbeck.sources import check_network, describe
 from limbeck.tasks.classification import Classification
 from limbeck.teachers import check_teacher
 from limbeck.trainer import Trainer
@@ -205,16 +206,8 @@ def evaluate(folder: Path, *, source: str | None = None, device: str | None = No
     Raises:
         Mistake: If the run is not finished, or the data does not fit it.
     """
-    run = Run(folder)
-    job = run.job()
-    if not run.network.is_file():
-        raise Mistake(f"{folder} is not finished: it holds no network yet. `limbeck resume {folder}` goes on with it.")
-    settings = job.data if source is None else job.data.model_copy(update={"source": source})
-    accelerator = engine.start(device)
-    data = open_data(settings)
-    network = open_network(job.student.model_copy(update={"name": str(folder), "weights": None}), data)
-    batches = Batches(data.test, 256, train=False, device=accelerator.device, workers=settings.workers)
-    return score(network.to(accelerator.device), batches, Classification())
+    finished = Finished.reopen(folder, source=source, device=device)
+    return score(finished.network, finished.test(), Classification())
 
 
 def resume(folder: Path, *, device: str | None = None, quiet: bool = False) -> Run:

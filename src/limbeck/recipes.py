@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from limbeck.config import Job, RecipeSettings, read_job
+from limbeck.config import Job, RecipeSettings, read_job, read_yaml
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ def find_recipes(folder: Path) -> list[Recipe]:
     Raises:
         Mistake: If one of them does not fit limbeck's settings.
     """
-    return [Recipe(file, {pair: read_job(file, {}, pair or None) for pair in _pairs(file)})
+    return [Recipe(file, {pair: read_job(file, {}, pair or None) for pair in pairs_of(file)})
             for file in sorted(folder.rglob("*.yaml"))]
 
 
@@ -50,9 +48,9 @@ def recipes_folder() -> Path | None:
     return next((place for place in places if any(place.glob("*/*.yaml"))), None)
 
 
-def _pairs(file: Path) -> list[str]:
-    tree = yaml.safe_load(file.read_text())
-    return list(tree.get("pairs") or [""]) if isinstance(tree, dict) else [""]
+def pairs_of(file: Path) -> list[str]:
+    """The pairs that a recipe has, by name; one without a name where it has none."""
+    return list(read_yaml(file).get("pairs") or [""])
 
 
 def _lines(recipe: Recipe) -> list[str]:

@@ -77,16 +77,25 @@ class Run:
         Raises:
             Mistake: If the folder holds another job, or something that is no run.
         """
+        if not self.holds(job):
+            write_whole(self.config, as_yaml(job))
+
+    def holds(self, job: Job) -> bool:
+        """Whether this very job is in the folder; False if nothing is.
+
+        Raises:
+            Mistake: If the folder holds another job, or something that is no run.
+        """
         if self.config.is_file():
             before, now = read_yaml(self.config), yaml.safe_load(as_yaml(job))
             if before != now:
                 changed = ", ".join(_differences(before, now)) or "its layout"
                 raise Mistake(f"{self.folder} holds a run with other settings (they differ in {changed}). "
                               f"Choose another --run, or repeat that run's settings to go on with it.")
-        elif self.folder.is_dir() and any(not path.name.endswith(".part") for path in self.folder.iterdir()):
+            return True
+        if self.folder.is_dir() and any(not path.name.endswith(".part") for path in self.folder.iterdir()):
             raise Mistake(f"{self.folder} is not empty and holds no run. Choose a new folder as --run.")
-        else:
-            write_whole(self.config, as_yaml(job))
+        return False
 
     def save_weights(self, network: Network, *, best: bool = False) -> None:
         """Write the plain network's weights, clean of all scaffolding.

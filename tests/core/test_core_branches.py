@@ -1,4 +1,4 @@
-"""What follows a layer, on networks of every make: the same logits from the layer's tensor, and what cannot be parted."""
+"""What follows a layer of any network makes the same logits of the layer's tensor; what cannot be parted is told."""
 
 from __future__ import annotations
 
@@ -96,7 +96,8 @@ def test_what_cannot_be_parted_is_told(skip: str, address: str, told: str) -> No
 
 
 def test_a_network_of_one_stage_needs_a_layers_name() -> None:
-    single = network(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)))
+    layers = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)]
+    single = network(nn.Sequential(*layers))
     with pytest.raises(Mistake, match=r"mine has \['stage1'\]. Name a layer in `split`"):
         branch_point(single, None)
     assert branch_point(single, "1") == "1"

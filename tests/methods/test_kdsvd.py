@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -55,16 +57,19 @@ def test_total_is_the_task_and_the_differences_of_affinities(mode, width):
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_maps_of_other_sizes_meet_at_the_smaller():
-    student, teacher = tiny(kind="vit"), tiny(12, seed=1)
+@pytest.mark.parametrize("larger", ["student", "teacher"])
+def test_maps_of_other_sizes_meet_at_the_smaller(larger):
+    kinds = ("cnn", "vit") if larger == "student" else ("vit", "cnn")
+    student, teacher = (tiny(width, kind=kind, seed=width) for width, kind in zip((8, 12), kinds, strict=True))
     method = kdsvd(student, teacher, setting())
+    last = {"cnn": STAGES, "vit": ["stage2", "stage3", "stage4"]}
     own = [term.reads[:2] for name, term in method.terms.items() if name != "ce"]
-    assert own == [("student.stage2", "student.stage3"), ("student.stage3", "student.stage4")]
-    known = features(student, teacher, ["stage2", "stage3", "stage4"], STAGES)
+    assert own == [tuple(f"student.{stage}" for stage in pair) for pair in pairwise(last[kinds[0]])]
+    known = features(student, teacher, last[kinds[0]], last[kinds[1]])
     found = total(method, known)
-    smaller = {"logits": known["teacher"]["logits"], **{stage: F.adaptive_avg_pool2d(known["teacher"][stage], 4)
-                                                        for stage in STAGES}}
-    torch.testing.assert_close(total(method, {**known, "teacher": smaller}), found, rtol=1e-6, atol=1e-6)
+    pooled = {stage: F.adaptive_avg_pool2d(known[larger][stage], 4) for stage in STAGES}
+    again = total(method, {**known, larger: {**known[larger], **pooled}})
+    torch.testing.assert_close(again, found, rtol=1e-6, atol=1e-6)
 
 
 def test_weights_and_directions_are_as_given():

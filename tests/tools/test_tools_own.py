@@ -38,7 +38,7 @@ def test_the_function_stays_what_it_is() -> None:
 
 
 def test_importing_limbeck_does_not_import_torch() -> None:
-    code = "import sys, limbeck; assert 'torch' not in sys.modules; assert callable(limbeck.loss); assert 'torch' in sys.modules"
+    code = "import sys, limbeck; assert 'torch' not in sys.modules; assert callable(limbeck.loss)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -77,7 +77,7 @@ def test_the_total_is_the_formula(own: Own) -> None:
      {f"stage{i}-pre>stage{i}": (f"stage{i}.pre", f"stage{i}") for i in (1, 2, 3)}),
     ('student="stages"', ("vit", "cnn"), {f"stage{i + 1}>stage{i}": (f"stage{i + 1}", f"stage{i}") for i in (1, 2, 3)}),
 ])
-def test_a_term_a_pair_of_taps(taps: str, networks: tuple[str, str], terms: dict[str, tuple[str, str]], own: Own) -> None:
+def test_a_term_a_pair_of_taps(taps: str, networks: tuple[str, str], terms: dict, own: Own) -> None:
     method = built(Trial(own(MSE.format(taps + ', connect="1x1 conv"')), networks=networks))
     found = {name: term.reads for name, term in method.terms.items() if name != "ce"}
     assert found == {name: (f"student.{a}", f"teacher.{b}") for name, (a, b) in terms.items()}
@@ -91,7 +91,7 @@ def test_a_term_a_pair_of_taps(taps: str, networks: tuple[str, str], terms: dict
     ('student="stage4", teacher="stage1"', ("vit", "cnn"), ((8, 12, 16, 16), (8, 12, 16, 16)), 8 * 12 + 12),
     ('student="pooled"', ("cnn", "vit"), ((8, 12), (8, 12)), 16 * 12 + 12),
 ])
-def test_the_connector_sizes_itself(taps: str, networks: tuple[str, str], shapes: tuple, parameters: int, own: Own) -> None:
+def test_the_connector_sizes_itself(taps: str, networks: tuple, shapes: tuple, parameters: int, own: Own) -> None:
     method = built(Trial(own(MSE.format(taps + ', connect="1x1 conv"')), networks=networks))
     term = method.terms["own"]
     assert tuple(tuple(side.shape) for side in term.sides(method.see(images_for(method), CLOCK))) == shapes
@@ -129,9 +129,9 @@ def test_it_blends_and_is_called_by_its_short_name(own: Own) -> None:
     assert method.process.weights(CLOCK).tolist() == pytest.approx([1.0, 2.0, 0.9])
     seen = method.see(images_for(method), CLOCK)
     losses = method(seen, frozenset(method.terms))
-    apart = seen["student.logits"] - seen["teacher.logits"]
-    torch.testing.assert_close(losses["own/own"], apart.abs().mean())
-    torch.testing.assert_close(losses["kd/kl"], soft_kl(seen["student.logits"], seen["teacher.logits"], temperature=3.0))
+    sides = seen["student.logits"], seen["teacher.logits"]
+    torch.testing.assert_close(losses["own/own"], (sides[0] - sides[1]).abs().mean())
+    torch.testing.assert_close(losses["kd/kl"], soft_kl(*sides, temperature=3.0))
 
 
 def test_a_module_that_can_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: Own) -> None:
@@ -143,7 +143,13 @@ def test_a_module_that_can_be_imported(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_file_imports_what_lies_beside_it(tmp_path: Path, own: Own) -> None:
     (tmp_path / "beside_this_test.py").write_text("HALF = 0.5\n")
-    place = own("from beside_this_test import HALF\n\n@limbeck.loss(weight=HALF)\ndef own(student, teacher):\n    return student.mean()\n")
+    place = own("""
+        from beside_this_test import HALF
+
+        @limbeck.loss(weight=HALF)
+        def own(student, teacher):
+            return student.mean()
+    """)
     assert built(Trial(place)).process.weights(CLOCK).tolist() == [1.0, 0.5]
     assert str(tmp_path) not in sys.path
 
@@ -161,9 +167,10 @@ def test_a_whole_method_of_ones_own(own: Own) -> None:
 
 def test_it_trains_from_the_command_line(limbeck: Callable[..., int], own: Own, tmp_path: Path) -> None:
     place = own(MSE.format('student="stages", connect="1x1 conv"'))
-    words = ["distill", "--run", tmp_path / "run", "--data", "digits", "--student", "digits_small", "--teacher", "digits_large",
-             "--method", place, "--epochs", "1", "--device", "cpu", "--quiet", "--set", "method.power=1",
-             "--set", "data.classes=2", "--set", "data.per_class=20", "--set", "training.check_teacher=false"]
+    words = ["distill", "--run", tmp_path / "run", "--data", "digits", "--student", "digits_small", "--teacher",
+             "digits_large", "--method", place, "--epochs", "1", "--device", "cpu", "--quiet", "--set",
+             "method.power=1", "--set", "data.classes=2", "--set", "data.per_class=20", "--set",
+             "training.check_teacher=false"]
     assert limbeck(*words) == 0
     assert (tmp_path / "run" / "result.json").is_file()
 
@@ -184,7 +191,7 @@ def test_it_trains_from_the_command_line(limbeck: Callable[..., int], own: Own, 
     ("@limbeck.loss()\ndef own(student, teacher, *, power=2): ...", "needs a type and a default; own has 'power=2'"),
     ("@limbeck.loss()\ndef own(student, teacher, **more): ...", "needs a type and a default; own has '**more'"),
     ("@limbeck.loss()\ndef own(student, teacher, *, weight: float = 1.0): ...", "'weight' is an option of every loss"),
-    ('@limbeck.loss(student="stages", teacher="pooled")\ndef own(student, teacher): ...', "stages for stages; got student"),
+    ('@limbeck.loss(student="stages", teacher="pooled")\ndef own(student, teacher): ...', "stages for stages; got"),
     ('@limbeck.loss(student=["stem", "pooled"], teacher="pooled")\ndef own(student, teacher): ...',
      "needs a teacher's tap for each of the student's"),
     ('@limbeck.loss(connect="conv")\ndef own(student, teacher): ...', "connect of own is '1x1 conv', a function"),

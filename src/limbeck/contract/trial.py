@@ -218,13 +218,14 @@ class Fit:
         return "-".join([self.trial.label, *["search"] * self.search, *self.student])
 
     def state(self, folder: Path) -> dict[str, Tensor]:
-        """What an epoch leaves: every parameter, the searched weights, members' running statistics."""
+        """What an epoch leaves: every parameter, the searched weights, running statistics of members, terms' memories."""
         run = trainer(built(self.trial, **self.student), folder, epochs=1, images=24, search=self.search)
         run.fit()
         state = {name: p.detach().clone() for name, p in run.method.named_parameters()}
         if isinstance(run.method.process, Learned):
             state["raw"] = run.method.process.raw.clone()
-        return state | {n: b.clone() for n, b in run.method.named_buffers() if "running" in n and "members" in n}
+        return state | {name: buffer.clone() for name, buffer in run.method.named_buffers()
+                        if name.startswith("terms.") != ("running" in name)}
 
 
 class TwoRanks:

@@ -62,6 +62,14 @@ def ramp_colors(count: int) -> list[str]:
     return [colors.to_hex(shades(0.82 - 0.58 * i / max(1, count - 1))) for i in range(count)]
 
 
+def class_colors(count: int) -> list[str]:
+    """A colour for each class; of many classes neighbours differ most, as hues go round by the golden ratio."""
+    if count <= len(SERIES):
+        return list(SERIES[:count])
+    return [colors.to_hex(colors.hsv_to_rgb((0.618034 * i % 1, (0.85, 0.55, 0.95)[i % 3], (0.85, 0.75, 0.55)[i % 3])))
+            for i in range(count)]
+
+
 def ticks(axes: Axes, *, x: int = 5, y: int = 4, whole: bool = False) -> None:
     """About so many ticks, at round numbers; whole ones for epochs."""
     round_numbers = [1, 2, 2.5, 5, 10]

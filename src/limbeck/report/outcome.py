@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from limbeck.config import Job
@@ -14,6 +15,7 @@ from limbeck.runs import Run
 
 _VERBS = ("train", "distill", "search")
 _NO_SCORES = ("kind", "stage", "epoch", "step")
+_OF = " of "
 _PROCESS_USES = {"equal": "equally weighted", "final": "final weights"}
 
 
@@ -113,9 +115,12 @@ class Outcome:
 
     @property
     def metric(self) -> str:
-        """The measure that ranks networks here: the recipe's, or the first that was measured."""
-        asked = self.job.recipe.metric
-        return asked if not self._last() or asked in self._last() else next(iter(self._last()))
+        """The measure that ranks networks here: the recipe's, or the first that was measured.
+
+        A recipe may ask for other members than the deployed one: `top1 of fusion`, `top1 of student1 and student2`.
+        """
+        asked, last = self.job.recipe.metric, self._last()
+        return asked if not last or _number(last, asked) is not None else next(iter(last))
 
     @property
     def last(self) -> float | None:
@@ -125,7 +130,11 @@ class Outcome:
     @property
     def peak(self) -> float | None:
         """Highest test score of any epoch."""
-        return _number((self.result.get("test") or {}).get("peak"), self.metric)
+        if _OF not in self.metric or not self.finished:
+            return _number((self.result.get("test") or {}).get("peak"), self.metric)
+        stage = self.records[-1].get("stage")  # a result knows the peak of the deployed member only
+        return max(_number(record, self.metric) or 0.0 for record in self.records
+                   if record.get("kind") == "test" and record.get("stage") == stage)
 
     @property
     def best(self) -> float | None:
@@ -200,13 +209,19 @@ def _network(name: str) -> str:
 
 
 def _within(record: Mapping[str, Any], path: tuple[str, ...]) -> float:
-    value: Any = record
-    for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return math.nan if value is None else float(value)
+    scores: Any = record
+    for key in path[:-1]:
+        scores = scores.get(key) if isinstance(scores, Mapping) else None
+    value = _number(scores, path[-1])
+    return math.nan if value is None else value
 
 
 def _number(scores: Any, metric: str) -> float | None:
-    """A measure among scores, or the score itself where only that was kept."""
+    """A measure among scores, or the score itself where only that was kept; of several members, their mean."""
+    measure, _, whose = metric.partition(_OF)
+    if whose and isinstance(scores, Mapping):
+        members = scores.get("members") or {}
+        found = [_number(members.get(name, {}), measure) for name in whose.split(" and ")]
+        return None if None in found else fmean(x for x in found if x is not None)
     value = scores.get(metric) if isinstance(scores, Mapping) else scores
     return None if value is None else float(value)

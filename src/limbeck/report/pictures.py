@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limbeck.errors import Mistake
+from limbeck.finished import Finished
+from limbeck.members import Network
 from limbeck.recorded import Recorded
-from limbeck.report import pathways, plots
-from limbeck.report.outcome import read_all
+from limbeck.report import correlating, embedding, pathways, plots
+from limbeck.report.answers import Answers, answers
+from limbeck.report.grouping import Row, names
+from limbeck.report.outcome import Outcome, read_all
 from limbeck.report.tables import rows
 from limbeck.runs import Run
 
@@ -19,31 +23,56 @@ if TYPE_CHECKING:
 _FORMATS = (".png", ".svg", ".pdf")
 
 
-def draw(what: str, runs: Sequence[Path], out: Path) -> Path:
+def draw(what: str, runs: Sequence[Path], out: Path, *, device: str | None = None) -> Path:
     """Draw one picture into a file.
 
     Args:
-        what: `curves` of all runs; `losses` or `rates` of one; `process` of one search run or process file.
+        what: `curves` or `scores` of all runs; `losses` or `rates` of one; `process` of one search run or process file;
+            `features` or `correlations` of finished runs, a panel each, from their networks and test data.
         runs: Folders of runs.
         out: PNG, SVG or PDF.
+        device: What networks run on; None takes the best.
 
     Raises:
-        Mistake: If the file is of another kind, or there are too many runs for the picture.
+        Mistake: If the file is of another kind, there are too many runs for the picture, or a run is not finished.
     """
     if out.suffix.lower() not in _FORMATS:
         raise Mistake(f"a picture is a file of {', '.join(_FORMATS)}; got {out}. Give --out with one of these endings.")
-    figure = _figure(what, runs)
+    figure = _figure(what, runs, device)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=150)
     return out
 
 
-def _figure(what: str, runs: Sequence[Path]) -> Figure:
-    if what == "curves":
-        return plots.curves(rows(runs))
+def _figure(what: str, runs: Sequence[Path], device: str | None) -> Figure:
+    if what in ("curves", "scores"):
+        return (plots.curves if what == "curves" else plots.scores)(rows(runs))
+    if what in ("features", "correlations"):
+        return _of_networks(what, runs, device)
     if len(runs) != 1:
         raise Mistake(f"a picture of {what} shows one run; got {len(runs)}. Give one folder.")
     if what == "process":
         return pathways.process(Recorded.load(Run(runs[0]).process if runs[0].is_dir() else runs[0]))
     (one,) = read_all(runs)
     return plots.losses(one) if what == "losses" else plots.rates(one)
+
+
+def _of_networks(what: str, runs: Sequence[Path], device: str | None) -> Figure:
+    outcomes = read_all(runs)
+    opened = {title: Finished.reopen(run.folder, device=device)
+              for title, run in zip(_titles(outcomes), outcomes, strict=True)}
+
+    def read(run: Finished, network: Network, tap: str) -> Answers:
+        return answers(network, run.test(), run.data.classes, tap)
+
+    if what == "features":
+        return embedding.features({title: read(run, run.network, "pooled") for title, run in opened.items()})
+    return correlating.correlations({title: (read(run, run.network, "logits"), read(run, run.teacher(), "logits"))
+                                     for title, run in opened.items()})
+
+
+def _titles(outcomes: Sequence[Outcome]) -> list[str]:
+    """A name for each run, with its seed where only that tells it from another."""
+    found = names([Row(outcome.what, (outcome,)) for outcome in outcomes])
+    return [name if found.count(name) == 1 else f"{name}, seed {outcome.job.seed}"
+            for name, outcome in zip(found, outcomes, strict=True)]

@@ -1,0 +1,72 @@
+"""A finished run opened again: its network, its data, its teacher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from limbeck import engine
+from limbeck.config import Job
+from limbeck.data import Batches, Data, open_data
+from limbeck.errors import Mistake
+from limbeck.members import Network
+from limbeck.runs import Run
+from limbeck.sources import open_network
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run left behind.
+
+    Attributes:
+        folder: Of the run.
+        job: Its settings.
+        data: Its own data, or other data of the same classes.
+        network: What it trained, on the device.
+        device: Where things are computed.
+    """
+
+    folder: Path
+    job: Job
+    data: Data
+    network: Network
+    device: torch.device
+
+    @classmethod
+    def reopen(cls, folder: Path, *, source: str | None = None, device: str | None = None) -> Finished:
+        """Open a run.
+
+        Args:
+            folder: Of the run.
+            source: Other data with the same classes; None opens the run's own.
+            device: `cpu`, `cuda`, `mps`; None takes the best.
+
+        Raises:
+            Mistake: If the run is not finished, or the data does not fit it.
+        """
+        run = Run(folder)
+        job = run.job()
+        if not run.network.is_file():
+            raise Mistake(f"{folder} is not finished: it holds no network yet. `limbeck resume {folder}` goes on with "
+                          f"it.")
+        place = engine.start(device).device
+        data = open_data(job.data if source is None else job.data.model_copy(update={"source": source}))
+        network = open_network(job.student.model_copy(update={"name": str(folder), "weights": None}), data)
+        return cls(folder, job, data, network.to(place), place)
+
+    def test(self) -> Batches:
+        """The test split, plain."""
+        return Batches(self.data.test, 256, train=False, device=self.device, workers=self.job.data.workers)
+
+    def teacher(self) -> Network:
+        """The network that taught, on the device.
+
+        Raises:
+            Mistake: If nobody did.
+        """
+        if self.job.teacher is None:
+            raise Mistake(f"a run with a teacher is needed; {self.folder} has none. Give a run of `limbeck distill` "
+                          f"whose method has one.")
+        return open_network(self.job.teacher, self.data).to(self.device)
