@@ -95,12 +95,38 @@ def evaluate(run: Annotated[Path, typer.Argument(help="a finished run's folder")
 
 
 @app.command()
-def table(runs: Annotated[list[Path], typer.Argument(help="folders of runs")],
-          form: Annotated[Form, typer.Option("--format")] = Form.text) -> None:
+def table(runs: Annotated[list[Path], typer.Argument(help="folders of runs, or a sweep's")],
+          form: Annotated[Form, typer.Option("--format")] = Form.text,
+          against: Annotated[str | None, typer.Option(help="a method, to test the others against (Welch)")] = None,
+          ) -> None:
     """Compare runs: mean and deviation over seeds, beside the paper's number where a recipe has one."""
     from limbeck import report
+    from limbeck.runs import runs_in
 
-    typer.echo(report.FORMS[form.value](report.rows(runs)))
+    found = report.rows(run for folder in runs for run in runs_in(folder) or [folder])
+    typer.echo(report.FORMS[form.value](report.against(found, against) if against else found))
+
+
+@app.command()
+def sweep(files: Annotated[list[Path], typer.Argument(help="a bench, or recipes: YAML")],
+          folder: Annotated[Path | None, typer.Option(help="takes the runs, in place of the bench's")] = None,
+          seed: Annotated[list[int] | None, typer.Option(help="in place of the bench's; repeatable")] = None,
+          jobs: Annotated[int | None, typer.Option(min=1, help="runs at once; one for each GPU by default")] = None,
+          set_: Sets = None, device: Device = None,
+          dry: Annotated[bool, typer.Option("--dry-run", help="check everything and list the runs, do none")] = False,
+          quiet: Quiet = False) -> None:
+    """Do methods x pairs x seeds; stopped and given again, it goes on, and skips what is finished."""
+    from limbeck.config import assignments
+    from limbeck.progress import Display
+    from limbeck.sweep import plan
+    from limbeck.workers import Workers
+
+    made = plan(files, folder=folder, seeds=seed or [], over=assignments(set_ or []))
+    if dry:
+        typer.echo(made)
+        return
+    Workers(made, count=jobs, device=device, display=Display(quiet=quiet)).run()
+    typer.echo(f"all {len(made.pieces)} runs are finished; compare them with: limbeck table {made.folder}")
 
 
 @app.command("report")
@@ -151,6 +177,14 @@ def list_(what: Annotated[Catalogue, typer.Argument(help="what to list")]) -> No
     from limbeck import listing
 
     typer.echo(listing.of(what.value))
+
+
+@app.command()
+def cards(folder: Annotated[Path, typer.Argument(help="of the cards")] = Path("docs/methods")) -> None:
+    """Write a card for each method, and their index: idea, loss, options, cost, source, what papers report."""
+    from limbeck import cards
+
+    typer.echo(cards.write(folder))
 
 
 @app.command()

@@ -322,7 +322,7 @@ def _put(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
 
 
 def sections(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A tree in which `teacher: NAME@WEIGHTS`, `data: digits` and `method: kd` are sections, so that others merge in."""
+    """A tree in which `teacher: NAME@WEIGHTS`, `data: digits`, `method: kd` are sections, so that others merge in."""
     written = dict(tree)
     for key, field in _NAMED.items():
         if isinstance(text := tree.get(key), str):

@@ -158,6 +158,14 @@ class Run:
         write_whole(self.metrics, "".join(line + "\n" for line in lines))
 
 
+def runs_in(folder: Path) -> list[Path]:
+    """The folder if it is a run, or all runs below it by name; a run's own search is not among them."""
+    if Run(folder).config.is_file():
+        return [folder]
+    below = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    return [run for path in below for run in runs_in(path)]
+
+
 def about(**more: Any) -> dict[str, Any]:
     """What a record needs to be repeated: versions, commit, machine, command."""
     import torch

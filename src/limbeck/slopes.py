@@ -27,6 +27,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from limbeck.method import Method, Step
 from limbeck.seen import Outputs, Seen
+from limbeck.tangents import FusedBatchNorm
 from limbeck.terms import full
 
 Estimator = Literal["exact", "forward", "central", "onesided"]
@@ -115,14 +116,27 @@ def _in_order(seen: Seen, aliases: Iterable[Iterable[str]]) -> list[str]:
 
 
 def _inner(gradients: Mapping[str, Tensor], tangents: Outputs) -> Tensor:
-    return torch.stack([(full(g) * full(tangents[a])).sum() for a, g in gradients.items()]).sum()
+    products = []
+    for address, gradient in gradients.items():
+        gradient = full(gradient)
+        if tangents[address].stride() != gradient.stride():  # once for all terms that read there
+            tangents[address] = torch.empty_like(gradient).copy_(tangents[address])
+        products.append(_dot(gradient, tangents[address]))
+    return torch.stack(products).sum()
+
+
+def _dot(x: Tensor, y: Tensor) -> Tensor:
+    """<x, y>, in one pass where both lie dense in memory, in the same order."""
+    if torch.ops.aten.is_non_overlapping_and_dense.default(x) and x.stride() == y.stride():
+        return torch.dot(x.as_strided((x.numel(),), (1,)), y.as_strided((y.numel(),), (1,)))
+    return (x * y).sum()
 
 
 @contextmanager
 def _along(start: Mapping[str, Tensor], direction: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
     """The parameters, those with a direction carrying it as their tangent."""
     plain = sdpa_kernel(SDPBackend.MATH)  # fused attention has no forward mode
-    with warnings.catch_warnings(), torch.no_grad(), forward_ad.dual_level(), plain:
+    with warnings.catch_warnings(), torch.no_grad(), forward_ad.dual_level(), plain, FusedBatchNorm():
         warnings.simplefilter("ignore", FutureWarning)  # torch scripts its own decompositions when they are first used
         yield {**start, **{name: forward_ad.make_dual(start[name], d) for name, d in direction.items()}}
 

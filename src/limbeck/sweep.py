@@ -38,7 +38,7 @@ from limbeck.runs import Run
 _Found = TypeVar("_Found")
 _LABEL = re.compile(r"[\w.+-]+")
 _TEACHERS = "teachers"
-_OF_STUDENTS = ("student", "teacher", "networks", "method", "search", "process", "recipe")  # settings that teachers lack
+_NO_TEACHERS = ("teacher", "networks", "method", "search", "process", "recipe")  # sections of no use to teachers
 
 
 class Bench(Settings):
@@ -105,17 +105,31 @@ class Plan:
     same: dict[str, str] = field(default_factory=dict)
     wrong: dict[str, str] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        """Every run and how far it is, a line each."""
+        lines = [f"{name}  {self._state(self.run(piece))}" for name, piece in self.pieces.items()]
+        return "\n".join([*lines, *(f"{name}  the same as {twin}" for name, twin in self.same.items())])
+
+    @staticmethod
+    def _state(run: Run) -> str:
+        return "finished" if run.finished else "begun" if run.checkpoint.is_file() else "to do"
+
     def run(self, piece: Piece) -> Run:
         """A piece's folder."""
         return Run(self.folder / piece.name)
 
     def attempt(self, where: str, look: Callable[[], _Found]) -> _Found | None:
-        """What `look` returns; None where that is a mistake, which is kept."""
+        """What `look` returns; None where that is a mistake, which is kept, or several."""
         try:
             return look()
         except Mistake as mistake:
-            self.wrong.setdefault(str(mistake), where)
+            for one in re.split(r"\n(?! )", str(mistake)):  # lines that go on with one are indented
+                self.wrong.setdefault(one, where)
             return None
+
+    def fits(self, where: str, look: Callable[[], object]) -> bool:
+        """Whether `look` finds no mistake; what it finds is kept."""
+        return self.attempt(where, lambda: (look(), True)) is not None
 
     def add(self, piece: Piece) -> None:
         """Take a piece, unless the same run is there already; its folder must be free, or hold it."""
@@ -164,7 +178,8 @@ def _bench(files: Sequence[Path], folder: Path | None, seeds: Sequence[int]) -> 
         raise Mistake(f"a sweep takes one bench, or recipes; got {', '.join(map(str, files))}. Name recipes in the "
                       f"bench, under `recipes`.")
     if not benches and folder is None:
-        raise Mistake("a sweep of recipes needs --folder, which takes their runs; none was given. A bench has `methods`.")
+        raise Mistake("a sweep of recipes needs --folder, which takes their runs; none was given. Give one, or a "
+                      "bench, which has `folder` and `methods`.")
     tree: dict[str, Any] = benches[0] if benches else {"folder": str(folder), "recipes": list(map(str, files))}
     bench = validated(Bench, {**tree, **({"seeds": list(seeds)} if seeds else {})})
     if bool(bench.methods) != bool(bench.pairs):
@@ -174,12 +189,13 @@ def _bench(files: Sequence[Path], folder: Path | None, seeds: Sequence[int]) -> 
 
 
 def _teachers(made: Plan, bench: Bench, flags: Mapping[str, Any]) -> None:
-    own = {key: value for key, value in flags.items() if key.partition(".")[0] not in _OF_STUDENTS}
+    own = {key: x for key, x in flags.items() if key.partition(".")[0] not in (*_NO_TEACHERS, "student")}
+    common = {key: x for key, x in bench.common.items() if key not in _NO_TEACHERS}
     for label, settings in bench.teachers.items():
         name = f"{_TEACHERS}/{label}"
-        job = made.attempt(name, partial(_piled, ({**bench.common, "teacher": None}, settings, {"method": "none"}), own))
+        job = made.attempt(name, partial(_piled, (common, settings, {"method": "none"}), own))
         if job is not None:
-            made.attempt(name, partial(check, "train", job))
+            made.fits(name, partial(check, "train", job))
             made.add(Piece(name, "train", job))
 
 
@@ -222,14 +238,13 @@ def _row(made: Plan, bench: Bench, where: str, read: Callable[[], Job]) -> None:
     label = Path(job.teacher.name).name if job.teacher and needed else ""
     if not needed:
         job = job.model_copy(update={"teacher": None})
-    if job.teacher is None or label not in bench.teachers:
-        made.attempt(where, partial(check, verb, job))
-        after = None
-    else:  # it is not trained yet: its network stands for it in the check
-        after = f"{_TEACHERS}/{label}"
-        network = made.pieces[after].job.student if after in made.pieces else None
-        made.attempt(where, partial(check, verb, job.model_copy(update={"teacher": network or job.student})))
+    looked, after = job, None
+    if job.teacher is not None and label in bench.teachers and not job.teacher.weights:
+        after = made.same.get(f"{_TEACHERS}/{label}", f"{_TEACHERS}/{label}")
+        network = made.pieces[after].job.student if after in made.pieces else job.student
+        looked = job.model_copy(update={"teacher": network})  # which stands for the run that is not there yet
         teacher = job.teacher.model_copy(update={"name": str(made.folder / after)})
         job = job.model_copy(update={"teacher": teacher})
-    for seed in bench.seeds:
-        made.add(Piece(f"{where}/{seed}", verb, job.model_copy(update={"seed": seed}), after))
+    if made.fits(where, partial(check, verb, looked)):
+        for seed in bench.seeds:
+            made.add(Piece(f"{where}/{seed}", verb, job.model_copy(update={"seed": seed}), after))

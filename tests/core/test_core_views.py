@@ -29,10 +29,10 @@ def viewed(count: int = 2) -> Batch:
 
 
 def twice(look: Look | None = None, *, frozen: Frozen | None = None, views: tuple[str, ...] = ("same",)) -> Method:
-    """A student, and either another look of it or a frozen network's look, pulled at a stage."""
+    """A student, pulled towards a stage of another look of it or of a frozen network's."""
     student = network(Plain())
     members = {"student": student, **({"again": look or Look(student)} if frozen is None else {})}
-    term = Match("student.stage1", "again.stage1", hint)
+    term = Match("student.logits", "again.stage1", hint)
     return Method(members, {"alike": term}, Scheduled({"alike": 1.0}), views=views,
                   frozen={} if frozen is None else {"again": frozen})
 

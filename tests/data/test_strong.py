@@ -45,9 +45,9 @@ MOVES = ("rotate", "shear-x", "shear-y", "translate-x", "translate-y")
 
 
 def pictures(noise: Callable[..., Tensor]) -> Tensor:
-    """Noise, a faint gradient, and one colour: uint8 (3, 3, 20, 24)."""
-    faint = torch.arange(24) * 3 + torch.arange(20)[:, None] + torch.tensor([20, 60, 90])[:, None, None]
-    return torch.stack([noise(1, 20, 24)[0], faint.to(torch.uint8), torch.full((3, 20, 24), 77, dtype=torch.uint8)])
+    """Noise, a faint gradient, and one colour: uint8 (3, 3, 36, 32)."""
+    faint = torch.arange(32) * 3 + torch.arange(36)[:, None] + torch.tensor([20, 60, 90])[:, None, None]
+    return torch.stack([noise(1, 36, 32)[0], faint.to(torch.uint8), torch.full((3, 36, 32), 77, dtype=torch.uint8)])
 
 
 @pytest.mark.parametrize("amount", AMOUNTS)
@@ -62,9 +62,9 @@ def test_every_operation_equals_pillows(noise: Callable[..., Tensor], operation:
         gap = (result - torch.from_numpy(np.array(told)).permute(2, 0, 1)).abs()
         if operation in MOVES:  # Pillow's coordinates are rounded to 2^-16: between two pixels they may fall either way
             assert (gap > 0).float().mean() < 0.02
-        else:
+        else:  # a product such as 100 x 0.23 may round to either side of a whole number
             assert gap.max() <= 1
-            assert (gap > 0).float().mean() < 0.01
+            assert (gap > 0).float().mean() < 0.02
 
 
 def test_each_image_gets_its_own_operation(noise: Callable[..., Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""The recipes: every one fits limbeck's settings, and every number of DistPro's tables stands in one, as printed."""
+"""The recipes: every one fits limbeck's settings and says what it lacks; every number of DistPro's tables is in one."""
 
 import re
 from math import sqrt
@@ -15,7 +15,8 @@ from limbeck.sources import check_network
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 ALL = recipes.find_recipes(FOLDER)
-JOBS = [pytest.param(job, id=f"{recipe.file.stem}:{pair}") for recipe in ALL for pair, job in recipe.jobs.items()]
+JOBS = [pytest.param(job, id=f"{recipe.file.parent.name}/{recipe.file.stem}:{pair}")
+        for recipe in ALL for pair, job in recipe.jobs.items()]
 DISTPRO = {recipe.file.stem: recipe.jobs for recipe in ALL if recipe.file.parent.name == "distpro"}
 
 CIFAR = ("wrn_40_2-wrn_16_2", "wrn_40_2-shufflev1", "resnet32x4-shufflev1", "resnet32x4-shufflev2", "resnet56-resnet20",
@@ -80,8 +81,14 @@ def test_methods_options_and_networks_exist(job: Job) -> None:
         return
     wiring.own_options(job.method)
     check_network(job.student)
-    if job.teacher is not None and "/" not in job.teacher.name:
-        check_network(job.teacher)
+    further = [network for several in job.networks.values() for network in several]
+    for teacher in filter(None, (job.teacher, *further)):
+        if "/" not in teacher.name:
+            check_network(teacher)
+    if job.method.name != "none":
+        assert (job.teacher is not None) == wiring.needs_teacher(job.method.name)
+        assert set(job.networks) == {role for role, optional in wiring.networks_of(job.method.name).items()
+                                     if not optional}
 
 
 @pytest.mark.parametrize("job", JOBS)

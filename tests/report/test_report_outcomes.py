@@ -133,3 +133,41 @@ def test_a_folder_of_runs_is_no_run(make, tmp_path):
 def test_no_runs():
     with pytest.raises(Mistake, match=r"needs at least one run; got no folder. Give folders that --run named"):
         read_all([])
+
+
+# --- measures of other members than the deployed one
+
+
+def with_members(make, metric: str):
+    """Two stages of two epochs, in which a fusion and two students answer beside the deployed leader."""
+    folder = make("run", method="ffsd", teacher=None, stages={"warm": 2, "ffsd": 2}, recipe={"metric": metric})
+    records = list(Run(folder).records())
+    for place, record in enumerate(record for record in records if record["kind"] == "test"):
+        record["members"] = {"leader": {"top1": record["top1"]}, "fusion": {"top1": (99.0, 71.0, 80.0, 76.0)[place]},
+                             "student1": {"top1": 70.0}, "student2": {"top1": 71.0}, "any member right": {"top1": 79.5}}
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    last = next(record for record in reversed(records) if record["kind"] == "test")
+    result = json.loads((folder / "result.json").read_text())
+    result["test"]["last"]["members"] = last["members"]
+    (folder / "result.json").write_text(json.dumps(result))
+    return folder
+
+
+@pytest.mark.parametrize(("metric", "last", "peak"), [
+    ("top1 of fusion", 76.0, 80.0), ("top1 of student1 and student2", 70.5, 70.5),
+    ("top1 of any member right", 79.5, 79.5)])
+def test_a_recipe_may_ask_for_other_members(make, metric, last, peak):
+    run = Outcome.read(with_members(make, metric))
+    assert (run.metric, run.last, run.peak) == (metric, last, peak)
+    assert run.curve("test", metric)[1][-1] == last
+
+
+def test_who_asks_for_a_member_that_is_not_there_gets_the_deployed_one(make):
+    run = Outcome.read(with_members(make, "top1 of student1 and student9"))
+    assert (run.metric, run.last) == ("top1", 95.0)
+
+
+def test_an_unfinished_run_has_no_peak_of_a_member_either(make):
+    folder = with_members(make, "top1 of fusion")
+    (folder / "result.json").unlink()
+    assert (Outcome.read(folder).last, Outcome.read(folder).peak) == (76.0, None)

@@ -218,7 +218,7 @@ class Fit:
         return "-".join([self.trial.label, *["search"] * self.search, *self.student])
 
     def state(self, folder: Path) -> dict[str, Tensor]:
-        """What an epoch leaves: every parameter, the searched weights, running statistics of members, terms' memories."""
+        """What an epoch leaves: parameters, searched weights, running statistics of members, memories of terms."""
         run = trainer(built(self.trial, **self.student), folder, epochs=1, images=24, search=self.search)
         run.fit()
         state = {name: p.detach().clone() for name, p in run.method.named_parameters()}

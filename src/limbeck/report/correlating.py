@@ -11,7 +11,7 @@ from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 from limbeck.report.answers import Answers
-from limbeck.report.look import WIDE, grid, styled
+from limbeck.report.look import panel_grid, styled, titled
 
 _SCALE = 3.0
 _MOST_NAMED = 20
@@ -26,24 +26,22 @@ def mean_logits(found: Answers) -> NDArray[np.float64]:
 
 
 def difference(student: Answers, teacher: Answers) -> NDArray[np.float64]:
-    """|M_student - M_teacher| / 3, (C, C), with 0 on the diagonal.
+    """|M_student - M_teacher| / 3, (C, C), with 0 on the diagonal; a class without images is nan throughout.
 
     Source: the notebook on correlations of mdistiller, which SLKD takes over; 3 is its common scale for all methods.
     """
-    matrix: NDArray[np.float64] = np.abs(mean_logits(student) - mean_logits(teacher)) / _SCALE
-    np.fill_diagonal(matrix, 0)
-    return matrix
+    gap = np.abs(mean_logits(student) - mean_logits(teacher)) / _SCALE
+    return gap * (1 - np.eye(len(gap)))
 
 
 @styled
 def correlations(panels: Mapping[str, tuple[Answers, Answers]]) -> Figure:
-    """A panel for each run: `difference` from 0 to 1, with its largest entry and its mean in the title.
+    """A panel for each run: `difference` from 0 to 1, with its largest entry and its mean under the title.
 
     Args:
         panels: Title -> logits of the student, and of its teacher, on the same images.
     """
-    figure, axes = grid(len(panels), 3, width=WIDE if len(panels) > 1 else 6.4,
-                        height=5.4 if len(panels) == 1 else WIDE / min(3, len(panels)) + 0.3)
+    figure, axes = panel_grid(len(panels))
     images = [_draw(panel, title, *pair) for panel, (title, pair) in zip(axes, panels.items(), strict=True)]
     bar = figure.colorbar(images[0], ax=list(axes), shrink=0.8, extend="max")
     bar.set_label("|student − teacher| / 3", fontsize=9)
@@ -54,7 +52,7 @@ def correlations(panels: Mapping[str, tuple[Answers, Answers]]) -> Figure:
 def _draw(axes: Axes, title: str, student: Answers, teacher: Answers) -> AxesImage:
     matrix, names = difference(student, teacher), student.classes
     image = axes.imshow(matrix, cmap="PuBuGn", vmin=0, vmax=1, interpolation="nearest")
-    axes.set_title(f"{title}\nmax {np.nanmax(matrix):.3f}, mean {np.nanmean(matrix):.4f}")
+    titled(axes, title, f"max {np.nanmax(matrix):.3f}, mean {np.nanmean(matrix):.4f}")
     axes.set(xlabel="logit of class", ylabel="images of class")
     axes.grid(False)
     axes.spines[:].set_visible(False)

@@ -11,7 +11,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from limbeck.report.answers import Answers
-from limbeck.report.look import INK, PAPER, WIDE, class_colors, grid, styled
+from limbeck.report.look import INK, PAPER, class_colors, panel_grid, styled, titled
 
 _MOST_NAMED = 20
 
@@ -32,15 +32,11 @@ def features(panels: Mapping[str, Answers]) -> Figure:
     Args:
         panels: Title -> pooled features.
     """
-    figure, axes = grid(len(panels), 3, width=WIDE if len(panels) > 1 else 6.4, height=_height(len(panels)))
+    figure, axes = panel_grid(len(panels))
     for panel, (title, found) in zip(axes, panels.items(), strict=True):
         _draw(panel, embedded(found.values), found)
-        panel.set_title(title)
+        titled(panel, title, f"t-SNE of {found.values.shape[1]} pooled features, {len(found.values):,} test images")
     return figure
-
-
-def _height(count: int) -> float:
-    return 5.2 if count == 1 else WIDE / min(3, count) + 0.2
 
 
 def _draw(axes: Axes, places: NDArray[np.float32], found: Answers) -> None:
@@ -48,7 +44,8 @@ def _draw(axes: Axes, places: NDArray[np.float32], found: Answers) -> None:
     order = np.random.default_rng(0).permutation(len(places))  # no class lies on top of all others
     size = float(np.clip(20000 / len(places), 3, 22))
     axes.scatter(places[order, 0], places[order, 1], s=size, c=colors[found.targets[order]], alpha=0.75, linewidths=0)
-    axes.set(xticks=[], yticks=[], aspect="equal", anchor="NW")
+    axes.set(xticks=[], yticks=[])
+    axes.set_aspect("equal", adjustable="datalim")
     axes.grid(False)
     axes.spines[:].set_visible(False)
     if len(found.classes) > _MOST_NAMED:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from limbeck.errors import Mistake, nearest
 from limbeck.report.outcome import Outcome, read_all
 from limbeck.runs import Run
 
@@ -40,16 +41,41 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """A row's last scores against those of another.
+
+    Attributes:
+        base: The other row.
+        difference: Of the means.
+        p: Of Welch's t-test, two-sided: how often chance alone would part two equal methods so far, taken for itself
+            however many rows are compared; None for less than two runs of either, or no spread in both.
+        counts: Runs of the row and of the other.
+    """
+
+    base: str
+    difference: float
+    p: float | None
+    counts: tuple[int, int]
+
+    def __str__(self) -> str:
+        places = 2 if abs(self.difference) >= 0.005 else 4
+        chance = "" if self.p is None else ", p < 0.001" if self.p < 0.001 else f", p = {self.p:.2g}"
+        return f"{self.difference:+.{places}f}{chance} (n = {self.counts[0]}, {self.counts[1]})"
+
+
+@dataclass(frozen=True)
 class Row:
     """Runs that differ only in their seed.
 
     Attributes:
         what: The method, how its process is used, and what else sets this row apart from another.
         outcomes: The runs.
+        compared: How it stands against a chosen method, where one was chosen; see `against`.
     """
 
     what: str
     outcomes: tuple[Outcome, ...]
+    compared: Comparison | None = None
 
     @property
     def counted(self) -> tuple[Outcome, ...]:
@@ -132,6 +158,42 @@ def rows(folders: Iterable[Path]) -> list[Row]:
         groups.setdefault(json.dumps([outcome.verb, _settings(outcome)], sort_keys=True), []).append(outcome)
     found = [Row(group[0].what, tuple(sorted(group, key=lambda o: o.job.seed))) for group in groups.values()]
     return [replace(row, what=row.what + _apart(row, found)) for row in found]
+
+
+def against(table: Sequence[Row], method: str) -> list[Row]:
+    """The rows, each beside what it is compared with: the row of a chosen method on the same student, data and length.
+
+    A student alone, which has no teacher, is compared where there is one such row.
+
+    Args:
+        table: The rows.
+        method: What the chosen method's rows are called.
+
+    Raises:
+        Mistake: If no row is called so.
+    """
+    bases = [row for row in table if row.what == method]
+    if not bases:
+        raise Mistake(f"--against takes a method of the table; got '{method}'; "
+                      f"{nearest(method, dict.fromkeys(row.what for row in table))}")
+    return [replace(row, compared=_compared(row, [base for base in bases if _comparable(row, base)])) for row in table]
+
+
+def _comparable(row: Row, base: Row) -> bool:
+    same = (row.student, row.data, row.epochs, row.metric) == (base.student, base.data, base.epochs, base.metric)
+    return same and row is not base and (row.teacher == base.teacher or None in (row.teacher, base.teacher))
+
+
+def _compared(row: Row, bases: Sequence[Row]) -> Comparison | None:
+    if len(bases) != 1 or row.last is None or bases[0].last is None:
+        return None
+    ours, theirs = row.last, bases[0].last
+    p = None
+    if ours.deviation is not None and theirs.deviation is not None and max(ours.deviation, theirs.deviation) > 0:
+        from scipy.stats import ttest_ind
+
+        p = float(ttest_ind(ours.values, theirs.values, equal_var=False).pvalue)
+    return Comparison(bases[0].what, ours.mean - theirs.mean, p, (len(ours.values), len(theirs.values)))
 
 
 def names(table: Sequence[Row]) -> list[str]:

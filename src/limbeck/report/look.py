@@ -63,9 +63,11 @@ def ramp_colors(count: int) -> list[str]:
 
 
 def class_colors(count: int) -> list[str]:
-    """A colour for each class; of many classes neighbours differ most, as hues go round by the golden ratio."""
+    """A colour for each class; of more than 20, hues go round by the golden ratio, so that neighbours differ most."""
     if count <= len(SERIES):
         return list(SERIES[:count])
+    if count <= 20:  # full ones first, then their light twins
+        return [colors.to_hex(matplotlib.colormaps["tab20"](i)) for i in [*range(0, 20, 2), *range(1, 20, 2)][:count]]
     return [colors.to_hex(colors.hsv_to_rgb((0.618034 * i % 1, (0.85, 0.55, 0.95)[i % 3], (0.85, 0.75, 0.55)[i % 3])))
             for i in range(count)]
 
@@ -100,3 +102,16 @@ def grid(count: int, columns: int, *, width: float, height: float, **more: Any) 
     for empty in panels[count:]:
         empty.remove()
     return figure, panels[:count]
+
+
+def panel_grid(count: int) -> tuple[Figure, Sequence[Axes]]:
+    """Square panels, up to three in a row, each with a heading of two lines; see `titled`."""
+    columns = min(count, 3)
+    width = WIDE if count > 1 else 0.66 * WIDE
+    return grid(count, columns, width=width, height=width / columns + 0.1)
+
+
+def titled(axes: Axes, title: str, below: str) -> None:
+    """A panel's title, and a line under it that says more."""
+    axes.set_title(title, pad=22)
+    axes.annotate(below, (0, 1), (0, 7), xycoords="axes fraction", textcoords="offset points", color=MUTED, fontsize=9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from limbeck.recorded import Recorded
 from limbeck.report import correlating, embedding, pathways, plots
 from limbeck.report.answers import Answers, answers
 from limbeck.report.grouping import Row, names
-from limbeck.report.outcome import Outcome, read_all
+from limbeck.report.outcome import read_all
 from limbeck.report.tables import rows
 from limbeck.runs import Run
 
@@ -58,9 +59,7 @@ def _figure(what: str, runs: Sequence[Path], device: str | None) -> Figure:
 
 
 def _of_networks(what: str, runs: Sequence[Path], device: str | None) -> Figure:
-    outcomes = read_all(runs)
-    opened = {title: Finished.reopen(run.folder, device=device)
-              for title, run in zip(_titles(outcomes), outcomes, strict=True)}
+    opened = {title: Finished.reopen(folder, device=device) for title, folder in _titled(rows(runs)).items()}
 
     def read(run: Finished, network: Network, tap: str) -> Answers:
         return answers(network, run.test(), run.data.classes, tap)
@@ -71,8 +70,13 @@ def _of_networks(what: str, runs: Sequence[Path], device: str | None) -> Figure:
                                      for title, run in opened.items()})
 
 
-def _titles(outcomes: Sequence[Outcome]) -> list[str]:
-    """A name for each run, with its seed where only that tells it from another."""
-    found = names([Row(outcome.what, (outcome,)) for outcome in outcomes])
-    return [name if found.count(name) == 1 else f"{name}, seed {outcome.job.seed}"
-            for name, outcome in zip(found, outcomes, strict=True)]
+def _titled(table: Sequence[Row]) -> dict[str, Path]:
+    """A name for each run: its row's, with its seed, or else its folder, where only that tells it from another."""
+    found: dict[str, Path] = {}
+    for row, name in zip(table, names(table), strict=True):
+        own = Counter(outcome.job.seed for outcome in row.outcomes)
+        for outcome in row.outcomes:
+            seed = outcome.job.seed
+            apart = f", seed {seed}" if own[seed] == 1 else f", {outcome.folder}"
+            found[name + apart * (len(row.outcomes) > 1)] = outcome.folder
+    return found

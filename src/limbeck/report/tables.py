@@ -29,6 +29,8 @@ def cells(table: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
         "best by selection": lambda row: _text(row.best),
         "peak test": lambda row: _text(row.peak),
         "paper": lambda row: with_deviation(*row.paper) if row.paper else "",
+        **{f"against {base}": lambda row: str(row.compared or "")
+           for base in dict.fromkeys(row.compared.base for row in table if row.compared)},
     }
     filled = {header: [cell(row) for row in table] for header, cell in columns.items()}
     kept = {header: texts for header, texts in filled.items() if any(texts) or header.startswith("test")}
@@ -72,12 +74,14 @@ def as_csv(table: Sequence[Row]) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["method", "teacher", "student", "data", "epochs", "runs", "finished", "seeds", "metric",
-                     "last_mean", "last_std", "best_mean", "best_std", "peak_mean", "peak_std", "paper", "paper_std"])
+                     "last_mean", "last_std", "best_mean", "best_std", "peak_mean", "peak_std", "paper", "paper_std",
+                     "against", "difference", "p", "against_runs"])
     for row in table:
         numbers = [x for score in (row.last, row.best, row.peak)
                    for x in ((score.mean, score.deviation) if score else (None, None))]
         writer.writerow([row.what, row.teacher, row.student, row.data, row.epochs, len(row.counted), row.finished,
-                         " ".join(map(str, row.seeds)), row.metric, *numbers, *(row.paper or (None, None))])
+                         " ".join(map(str, row.seeds)), row.metric, *numbers, *(row.paper or (None, None)),
+                         *((c.base, c.difference, c.p, c.counts[1]) if (c := row.compared) else [None] * 4)])
     return file.getvalue()
 
 
@@ -110,7 +114,7 @@ def _seeds(row: Row) -> str:
 
 
 def _numeric(header: str) -> bool:
-    return header.startswith(("epochs", "seeds", "test", "best", "peak", "paper"))
+    return header.startswith(("epochs", "seeds", "test", "best", "peak", "paper", "against"))
 
 
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "→": r"$\to$",
