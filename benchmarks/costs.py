@@ -1,35 +1,36 @@
 """What each method costs: parameters that train beside the student's, and the time of a whole training beside KD's.
 
-    python benchmarks/costs.py [--only kd at] [--batch 64] [--rounds 3] [--device cpu] [--out docs/methods/costs.json]
+    python benchmarks/costs.py [--only kd at] [--batch 64] [--rounds 4] [--device cpu] [--out docs/methods/costs.json]
 
-A method's step and KD's are taken in turn; the ratio is the median over rounds of the ratio within a round, so that a
-machine whose speed drifts does not matter. Stages are added up by their lengths. `limbeck cards` puts the file into cards.
+A method's step and KD's are taken in turn, so that a machine whose speed drifts does not matter much. Stages are added
+up by their lengths. The memories are those of CIFAR-100's 50,000 images. `limbeck cards` puts the file into the cards.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
-import typing
-from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from steps import CLASSES, Bench, ratio
+from steps import CLASSES, Bench
 
 from limbeck import wiring
 from limbeck.config import MethodSettings
+from limbeck.files import write_whole
 from limbeck.members import STATISTICS, Network
 from limbeck.method import Stage
 from limbeck.methods import METHODS
 from limbeck.networks import build
-from limbeck.trainer import Trainer
+from limbeck.seen import Batch
 
-BETWEEN = "resnet14"
-"""What further networks are: assistants, peers; checkpoints of a teacher are of its own architecture."""
+IMAGES = 50_000
+BETWEEN = "resnet32"
+"""What a needed assistant is; a needed checkpoint is of the teacher's architecture."""
 
 
 def network(name: str) -> Network:
@@ -46,13 +47,6 @@ def stages_of(method: str, bench: Bench, teacher: str, student: str) -> list[Sta
     return wiring.build_stages(MethodSettings(name=method), network(student), teaching, bench.setting, needed)
 
 
-def prepared(bench: Bench, stage: Stage) -> Trainer:
-    """The real loop, ready to step this stage."""
-    trainer = bench.trainer(stage.method)
-    trainer.batches.epoch(0)
-    return trainer
-
-
 def measured(method: str, bench: Bench, rounds: int, teacher: str, student: str) -> dict[str, Any]:
     """Extra parameters, bytes of memories, stages, and the time of all stages in trainings by KD."""
     stages = stages_of(method, bench, teacher, student)
@@ -63,42 +57,47 @@ def measured(method: str, bench: Bench, rounds: int, teacher: str, student: str)
             for b in term.buffers()}
     total = 0.0
     for stage in stages:
-        trainer = bench.trainer(stage.method)
-        batch = views(bench, stage)
-        seconds = bench.time({"kd": lambda: kd._step(bench.batch), method: lambda t=trainer, b=batch: t._step(b)}, rounds)
-        total += stage.length * ratio(seconds, method, "kd")
+        trainer, batch = bench.trainer(stage.method), with_views(bench.batch, len(stage.method.views))
+        steps = {"kd": partial(kd._step, bench.batch), method: partial(trainer._step, batch)}
+        seconds = bench.time(steps, rounds)
+        total += stage.length * sum(seconds[method]) / sum(seconds["kd"])
     return {"extra_parameters": sum(trained.values()) - own, "memory": sum(kept.values()), "stages": len(stages),
             "time": round(total, 2)}
 
 
-def views(bench: Bench, stage: Stage) -> Any:
-    """The batch, with as many views as the stage's method looks at."""
-    return typing.cast(Any, type(bench.batch))(bench.batch.images, bench.batch.targets, bench.batch.index,
-                                               (bench.batch.images,) * len(stage.method.views))
+def with_views(batch: Batch, count: int) -> Batch:
+    """A batch with so many views of its images; the images themselves do."""
+    return replace(batch, views=(batch.images,) * count)
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Measure, and put it beside what was measured before."""
+def main() -> None:
+    """Measure, and put it beside what was measured before in the same setting."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(METHODS), help="methods; all by default")
-    parser.add_argument("--teacher", default="resnet32x4")
-    parser.add_argument("--student", default="resnet8x4")
+    parser.add_argument("--teacher", default="resnet56")
+    parser.add_argument("--student", default="resnet20")
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=4, help="even: L2T-ww looks ahead at every second step")
     parser.add_argument("--device")
     parser.add_argument("--out", type=Path, default=Path("docs/methods/costs.json"))
-    given = parser.parse_args(words)
+    given = parser.parse_args()
     bench = Bench(given.batch, "float32", given.device)
-    on = torch.cuda.get_device_name() if torch.cuda.is_available() else f"one thread of {platform.machine()}"
-    before = json.loads(given.out.read_text())["methods"] if given.out.is_file() else {}
+    rows = torch.arange(IMAGES)
+    bench.setting = replace(bench.setting, labels=torch.randint(CLASSES, (IMAGES,)), rows=rows)
+    device = bench.accelerator.device
+    threads = torch.get_num_threads()
+    on = torch.cuda.get_device_name() if device.type == "cuda" else f"{threads} thread{'s' * (threads > 1)} of a CPU"
+    setting = f"{given.teacher} → {given.student}, 32 × 32, batches of {given.batch}, float32, {on}"
+    record = json.loads(given.out.read_text()) if given.out.is_file() else {}
+    if record.get("setting") != setting:
+        print(f"what was measured before was measured otherwise and is left out: {record.get('setting')}")
+        record = {"setting": setting, "methods": {}}
     for method in given.only or METHODS:
         began = time.monotonic()
-        before[method] = measured(method, bench, given.rounds, given.teacher, given.student)
-        print(f"{method}: {before[method]}  ({time.monotonic() - began:.0f} s)", flush=True)
-        record = {"setting": f"{given.teacher} → {given.student}, 32 × 32, batches of {given.batch}, float32, {on}",
-                  "methods": {name: before[name] for name in METHODS if name in before}}
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        record["methods"][method] = measured(method, bench, given.rounds, given.teacher, given.student)
+        print(f"{method}: {record['methods'][method]}  ({time.monotonic() - began:.0f} s)", flush=True)
+        record["methods"] = {name: record["methods"][name] for name in METHODS if name in record["methods"]}
+        write_whole(given.out, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -75,10 +75,10 @@ def score_group(method: Method, batches: Batches, task: Task,
 
 
 def _together(method: Method) -> list[str]:
-    """Whose answers the member `ensemble` averages: without FFSD's leader; all networks where there is no ensemble."""
+    """Learners whose answers the member `ensemble` averages: not FFSD's leader; all networks where there is none."""
     ensemble = dict(method.members.items()).get("ensemble")
     if isinstance(ensemble, Ensemble):
-        return [address.partition(".")[0] for address in ensemble.reads]
+        return [name for name in (address.partition(".")[0] for address in ensemble.reads) if name in method.members]
     return [name for name, member in method.members.items() if isinstance(member, Network)]
 
 

@@ -129,7 +129,17 @@ def test_every_command_of_the_queue_is_one_that_limbeck_takes(monkeypatch: pytes
     for verb, job, run in taken:
         assert job.data.source == "packed:.packed/tiny-imagenet-100"
         assert run.startswith("runs/h200/")
-        assert (job.training.epochs == 240) != ("/speed/" in run and verb != "search")
+        full = 300 if "/ffsd/" in run else 240
+        assert (job.training.epochs == full) != ("/speed/" in run and verb != "search")
+
+
+def test_whom_the_protocols_of_slkd_and_ffsd_still_lack() -> None:
+    made = {words[words.index("--run") + 1] for words in map(shlex.split, queue())}
+    rows = ("student", "kd", "dkd", "reviewkd", "crd", "slkd", "slkd-star")
+    for pair in ("resnet32x4-resnet8x4", "vgg13-mobilenetv2"):
+        assert {f"runs/h200/slkd/{pair}/{row}-0" for row in rows} <= made
+    for network in ("resnet32", "wrn_16_2"):
+        assert {f"runs/h200/ffsd/{network}/{row}-{seed}" for row in ("baseline", "ffsd") for seed in range(3)} <= made
 
 
 def test_what_a_command_of_the_queue_needs_comes_before_it() -> None:

@@ -1,4 +1,8 @@
-"""AT: at every stage, where the student looks is pulled to where the teacher looks."""
+"""AT: at every stage, where the student looks is pulled to where the teacher looks.
+
+Where a network looks at an image is the mean over channels of its squared activations, as a map of length 1. So
+channels need not correspond, nor be as many; of two sizes the larger map is averaged down.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """DistPro: a term per pathway (teacher tap, student tap, transform), and a searched process over all of them.
 
-The terms stand here; the search that any method can have is in `limbeck.search`, the replay in `limbeck.process`.
+Which layer should teach which, how hard and when, is learned on held-out images while a student trains, recorded, and
+replayed at full length, for this pair of networks or another. The terms stand here; the search that any method can have
+is in `limbeck.search`, the replay in `limbeck.process`.
 """
 
 from __future__ import annotations

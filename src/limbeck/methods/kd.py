@@ -1,4 +1,8 @@
-"""KD: one frozen teacher, and one term that pulls the student's softened logits to the teacher's."""
+"""KD: one frozen teacher, and one term that pulls the student's softened logits to the teacher's.
+
+What a teacher believes of the wrong classes tells which of them resemble the right one; labels do not. Dividing logits
+by a temperature above 1 makes these small beliefs large enough to learn from.
+"""
 
 from __future__ import annotations
 

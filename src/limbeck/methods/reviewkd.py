@@ -1,4 +1,8 @@
-"""ReviewKD: a fusion of the student's levels, from deep to shallow, is a member; each level of it is a term."""
+"""ReviewKD: a fusion of the student's levels, from deep to shallow, is a member; each level of it is a term.
+
+So a level of the teacher is also taught to all deeper levels of the student: what they hand on is asked of them again,
+as in a review. At every place attention weighs a level against what came from the deeper ones.
+"""
 
 from __future__ import annotations
 
