@@ -1,9 +1,10 @@
 """What each method costs: parameters that train beside the student's, and the time of a whole training beside KD's.
 
-    python benchmarks/costs.py [--only kd at] [--batch 64] [--rounds 4] [--device cpu] [--out docs/methods/costs.json]
+    python benchmarks/costs.py [--only kd at] [--batch 64] [--rounds 7] [--device cpu] [--out docs/methods/costs.json]
 
-A method's step and KD's are taken in turn, so that a machine whose speed drifts does not matter much. Stages are added
-up by their lengths. The memories are those of CIFAR-100's 50,000 images. `limbeck cards` puts the file into the cards.
+A method's step and KD's are taken in turn, and the median of their ratios is kept, so that a machine whose speed drifts
+does not matter much. Stages are added up by their lengths. Memories are those of CIFAR-100's 50,000 images. `limbeck
+cards` puts the file into the cards.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from steps import CLASSES, Bench
+from steps import CLASSES, Bench, ratio
 
 from limbeck import wiring
 from limbeck.config import MethodSettings
@@ -48,20 +49,20 @@ def stages_of(method: str, bench: Bench, teacher: str, student: str) -> list[Sta
 
 
 def measured(method: str, bench: Bench, rounds: int, teacher: str, student: str) -> dict[str, Any]:
-    """Extra parameters, bytes of memories, stages, and the time of all stages in trainings by KD."""
+    """Extra parameters of the largest stage, bytes of memories, stages, and the time of all in trainings by KD."""
     stages = stages_of(method, bench, teacher, student)
     kd = bench.trainer(stages_of("kd", bench, teacher, student)[0].method)
     own = sum(p.numel() for p in stages[-1].method.student().module.parameters())
-    trained = {id(p): p.numel() for stage in stages for p in stage.method.parameters()}
+    trained = max(sum(p.numel() for p in stage.method.parameters()) for stage in stages)
     kept = {id(b): b.numel() * b.element_size() for stage in stages for term in stage.method.terms.values()
             for b in term.buffers()}
     total = 0.0
     for stage in stages:
         trainer, batch = bench.trainer(stage.method), with_views(bench.batch, len(stage.method.views))
-        steps = {"kd": partial(kd._step, bench.batch), method: partial(trainer._step, batch)}
+        steps = {"kd again": partial(kd._step, bench.batch), method: partial(trainer._step, batch)}
         seconds = bench.time(steps, rounds)
-        total += stage.length * sum(seconds[method]) / sum(seconds["kd"])
-    return {"extra_parameters": sum(trained.values()) - own, "memory": sum(kept.values()), "stages": len(stages),
+        total += stage.length * ratio(seconds, method, "kd again")
+    return {"extra_parameters": max(0, trained - own), "memory": sum(kept.values()), "stages": len(stages),
             "time": round(total, 2)}
 
 
@@ -77,7 +78,7 @@ def main() -> None:
     parser.add_argument("--teacher", default="resnet56")
     parser.add_argument("--student", default="resnet20")
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=4, help="even: L2T-ww looks ahead at every second step")
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device")
     parser.add_argument("--out", type=Path, default=Path("docs/methods/costs.json"))
     given = parser.parse_args()

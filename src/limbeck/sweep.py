@@ -209,9 +209,12 @@ def _rows(made: Plan, bench: Bench) -> list[tuple[str, str, Callable[[Mapping[st
         plain = {key: value for key, value in entry.items() if key != "pairs"}
         rows += [(label, pair, partial(_piled, (bench.common, plain, settings, own.get(pair) or {})))
                  for pair, settings in bench.pairs.items()]
-    for file in map(Path, bench.recipes):
+    files = list(map(Path, bench.recipes))
+    stems = [*bench.methods, *(file.stem for file in files)]
+    for file in files:
+        label = file.stem if stems.count(file.stem) == 1 else f"{file.parent.name}-{file.stem}"
         pairs = made.attempt("recipes", partial(pairs_of, file)) or []
-        rows += [(file.stem, pair, partial(_of_recipe, file, pair or None)) for pair in pairs]
+        rows += [(label, pair, partial(_of_recipe, file, pair or None)) for pair in pairs]
     return rows
 
 

@@ -120,10 +120,10 @@ def test_a_method_costs_15_lines_or_60_with_parts_of_its_own() -> None:
 
 
 def test_a_card_has_all_its_parts(tmp_path: Path) -> None:
-    costs = {"setting": "here", "methods": {"kd": {"extra_parameters": 1234, "memory": 2**20, "stages": 2, "time": 1.5}}}
-    (tmp_path / "costs.json").write_text(json.dumps(costs))
+    kd = {"extra_parameters": 1234, "memory": 2**20, "stages": 2, "time": 1.5}
+    (tmp_path / "costs.json").write_text(json.dumps({"setting": "here", "methods": {"kd": kd}}))
     text = pages(tmp_path)["kd.md"]
-    for part in ("# kd\n", "Soft targets (Hinton et al., 2015).", "KD: one frozen teacher", "## Loss\n\n```\nce * CE + kl *",
+    for part in ("# kd\n", "Soft targets (Hinton et al., 2015).", "KD: one frozen teacher", "## Loss\n\n```\nce * CE",
                  "- `teacher`: Frozen.", "| `temperature` | `float` | `4.0` | T; 4 on CIFAR-100, 1 on ImageNet. |",
                  "1,234 parameters train beside the student's, and 1.0 MiB are remembered; none of it ships.",
                  "Training takes 1.50 times as long as KD, over all its 2 stages (here).",
@@ -138,7 +138,7 @@ def test_what_was_not_measured_says_how(tmp_path: Path) -> None:
 
 
 def test_a_summary_in_words_is_no_formula() -> None:
-    assert cards._formula(Docstring(("Supervised training of one network.",), {})) == ["Supervised training of one network."]
+    assert cards._formula(Docstring(("Training of one network.",), {})) == ["Training of one network."]
     assert cards._formula(Docstring(("CE + x.",), {})) == ["```\nCE + x.\n```"]
 
 

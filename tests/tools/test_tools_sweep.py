@@ -109,6 +109,15 @@ def test_recipes_are_rows_with_pairs_of_their_own(bench: Bench) -> None:
     assert made.pieces["row/a/0"].job.recipe.paper == 1.0
 
 
+def test_recipes_of_one_name_are_told_apart(bench: Bench) -> None:
+    for folder in ("a", "b"):
+        Path(folder).mkdir(exist_ok=True)
+        bench(f"data: digits\nstudent: digits_small\nmethod: none\nseed: 1\ntraining: {{epochs: {'ab'.index(folder) + 1}}}\n",
+              f"{folder}/row.yaml")
+    made = plan([Path("a/row.yaml"), Path("b/row.yaml")], folder=Path("out"))
+    assert list(made.pieces) == ["a-row/0", "b-row/0"]
+
+
 def test_a_recipe_needs_no_bench(bench: Bench) -> None:
     recipe = bench("data: digits\nstudent: digits_small\nmethod: none\n", "row.yaml")
     made = plan([recipe], folder=Path("out"), seeds=[3])
