@@ -288,7 +288,7 @@ def _chosen_pair(tree: dict[str, Any], file: Path, pair: str | None) -> dict[str
         pair = next(iter(pairs))
     if pair not in pairs:
         raise Mistake(f"{file} needs --pair, one of {list(pairs)}; got {pair}.")
-    chosen = merged(tree, pairs[pair])
+    chosen = merged(sections(tree), pairs[pair])
     _put(chosen, ["recipe", "pair"], pair)
     return chosen
 

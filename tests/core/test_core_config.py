@@ -211,3 +211,10 @@ def test_settings_do_not_change():
     with pytest.raises(ValueError, match="frozen"):
         job.seed = 3
     assert validated(Job, {"data": {"source": "digits"}, "student": {"name": "digits_small"}}) == job
+
+
+def test_a_pairs_options_go_onto_a_method_that_the_file_names_alone(write):
+    pairs = {"a": {"method": {"beta": 8}}, "b": {"method": "kd"}}
+    file = write({**LEAST, "method": "dkd", "pairs": pairs})
+    assert (read_job(file, {}, "a").method.name, read_job(file, {}, "a").method.options) == ("dkd", {"beta": 8})
+    assert read_job(file, {}, "b").method.name == "kd"

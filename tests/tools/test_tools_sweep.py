@@ -112,7 +112,7 @@ def test_recipes_are_rows_with_pairs_of_their_own(bench: Bench) -> None:
 def test_recipes_of_one_name_are_told_apart(bench: Bench) -> None:
     for folder in ("a", "b"):
         Path(folder).mkdir(exist_ok=True)
-        bench(f"data: digits\nstudent: digits_small\nmethod: none\nseed: 1\ntraining: {{epochs: {'ab'.index(folder) + 1}}}\n",
+        bench(f"data: digits\nstudent: digits_small\nmethod: none\noptimizer: {{lr: 0.{'ab'.index(folder) + 1}}}\n",
               f"{folder}/row.yaml")
     made = plan([Path("a/row.yaml"), Path("b/row.yaml")], folder=Path("out"))
     assert list(made.pieces) == ["a-row/0", "b-row/0"]
