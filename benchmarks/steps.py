@@ -25,6 +25,7 @@ from limbeck.data.images import Images
 from limbeck.members import STATISTICS, Network
 from limbeck.method import Method, Setting, Stage
 from limbeck.methods.distpro import distpro
+from limbeck.methods.ffsd import ffsd
 from limbeck.methods.kd import kd
 from limbeck.methods.none import none
 from limbeck.networks import build
@@ -180,6 +181,34 @@ def clipping(bench: Bench, rounds: int) -> list[tuple[str, float, str]]:
             ("share of the pathways' own time that clipping 60 % of them saves", saved, "paper: 0.60")]
 
 
+def together(bench: Bench, rounds: int) -> list[tuple[str, float, str]]:
+    """An FFSD step of two students and a leader, against the bare steps of three such networks."""
+    def fresh() -> Network:
+        return replaced(network("resnet32"), lambda: build("resnet32", CLASSES))
+
+    (stage,) = ffsd(fresh(), bench.setting)
+    group = bench.trainer(stage.method)
+    alone = [bench.trainer(none(network("resnet32"), bench.setting)) for _ in range(3)]
+
+    def bare() -> None:
+        for trainer in alone:
+            with trainer.autocast():
+                images = trainer.method.student().normalise(bench.batch.images)
+                loss = TASK.loss(trainer.method.student().module(images), bench.batch.targets)
+            trainer.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            trainer.optimizer.step()
+
+    seconds = bench.time({"ffsd": lambda: group._step(bench.batch), "bare": bare}, rounds)
+    return [("FFSD step / bare steps of its three networks (ResNet-32)", ratio(seconds, "ffsd", "bare"), "<= 1.10")]
+
+
+def replaced(one: Network, factory: Callable[[], torch.nn.Module]) -> Network:
+    """The network, knowing how to build more of its kind."""
+    one.factory = factory
+    return one
+
+
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -190,7 +219,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     bench = Bench(arguments.batch, arguments.precision, arguments.device)
-    rows = [row for part in (distillation, searching, clipping) for row in part(bench, arguments.rounds)]
+    rows = [row for part in (distillation, searching, clipping, together) for row in part(bench, arguments.rounds)]
     made = about(batch=arguments.batch, rounds=arguments.rounds, precision=arguments.precision,
                  threads=torch.get_num_threads(), on=str(bench.accelerator.device))
     text = "\n".join(["| what | measured | goal |", "|---|---|---|", *(f"| {w} | {v:.3f} | {g} |" for w, v, g in rows)])

@@ -23,7 +23,7 @@ Pair = Annotated[str | None, typer.Option(help="which of a recipe's pairs of net
 Student = Annotated[str | None, typer.Option(help="the network to train: NAME, timm:NAME, torchvision:NAME, "
                                                   "py:module:factory or a run's folder")]
 Teacher = Annotated[str | None, typer.Option(help="the network that teaches: a run's folder, or NAME@CHECKPOINT")]
-MethodName = Annotated[str | None, typer.Option("--method", help="see `limbeck list methods`")]
+MethodName = Annotated[str | None, typer.Option("--method", help="see `limbeck list methods`; NAME+NAME blends")]
 Epochs = Annotated[float | None, typer.Option(help="passes over the training data")]
 BatchSize = Annotated[int | None, typer.Option(help="images in a step, over all processes together")]
 Rate = Annotated[float | None, typer.Option("--lr", help="initial learning rate")]

@@ -15,7 +15,7 @@ def of(what: str) -> str:
 def _methods() -> str:
     lines = [(name, text.partition(": ")[2] + (" [searches first]" if name in SEARCHED else ""))
              for name, text in METHODS.items()]
-    return _columns(lines)
+    return _columns([*lines, ("file.py:function", "a loss of your own, under @limbeck.loss")])
 
 
 def _networks() -> str:

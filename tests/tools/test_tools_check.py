@@ -138,6 +138,22 @@ def test_what_cannot_be_checked_is_told(words: list[str], told: str, limbeck: Ca
     assert told in capfd.readouterr().err
 
 
+def test_who_is_pulled_is_known_of_losses_alone(own: Own) -> None:
+    place = own("""
+        from limbeck.methods.kd import kd
+
+        def own(student, teacher, setting):
+            return kd(student, teacher, setting)
+
+        @limbeck.loss()
+        def loss(student, teacher):
+            return student.mean()
+    """)
+    assert _trials(place, {})[0].pulls == {}
+    assert _trials(place.replace(":own", ":loss"), {})[0].pulls == {"": frozenset({"student"})}
+    assert _trials(place.replace(":own", ":loss+kd"), {})[0].pulls == {}
+
+
 def test_every_stage_of_a_method_is_tried() -> None:
     assert [trial.stage for trial in _trials("fitnet", {"form": "staged"})] == [0, 1]
     assert [trial.further for trial in _trials("takd", {})] == [{"assistants": (10,)}] * 2

@@ -89,6 +89,23 @@ def test_the_same_run_is_done_once(bench: Bench) -> None:
     assert "alone/ll/5  the same as teachers/large" in str(made)
 
 
+def test_two_names_of_one_teacher_are_one_run(bench: Bench) -> None:
+    text = PLAIN.replace("teachers:\n", "teachers:\n      big: {student: digits_large, training: {epochs: 3}}\n")
+    made = plan([bench(text)])
+    assert made.same["teachers/large"] == "teachers/big"
+    assert made.pieces["kd/ls/4"].after == "teachers/big"
+    assert made.pieces["kd/ls/4"].job.teacher.name == "runs/teachers/big"
+
+
+def test_a_checkpoint_is_no_teacher_of_the_bench(bench: Bench) -> None:
+    Path("large.pth").touch()
+    text = PLAIN.replace("ls: {teacher: large,", "ls: {teacher: digits_large@large.pth,").replace(
+        "large: {student", "digits_large: {student").replace("ll: {teacher: large", "ll: {teacher: digits_large")
+    pieces = plan([bench(text)]).pieces
+    assert pieces["kd/ls/4"].after is None
+    assert pieces["kd/ll/4"].after == "teachers/digits_large"
+
+
 def test_recipes_are_rows_with_pairs_of_their_own(bench: Bench) -> None:
     recipe = bench("""
         data: digits

@@ -14,14 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from limbeck import places, wiring
+from limbeck import wiring
 from limbeck.config import NULL, assignments
 from limbeck.contract.claims import claims_of, never_negative, same_when_repeated, zero_or_least_at_equality
 from limbeck.contract.hard import compiles, finite_at_extremes, steps_in_bf16
 from limbeck.contract.running import ranks_agree, resumes
 from limbeck.contract.searching import can_search, search_moves_the_weights, slopes_are_exact
 from limbeck.contract.steps import Broken, NotClaimed
-from limbeck.contract.trial import Fit, Trial, TwoRanks, stages
+from limbeck.contract.trial import Fit, Trial, TwoRanks, quiet, stages
 from limbeck.contract.values import (
     every_parameter_has_one_owner,
     gradients_reach_whom_they_say,
@@ -97,6 +97,7 @@ def hold(methods: Sequence[str], sets: Sequence[str], say: Callable[[str], None]
     Raises:
         Mistake: If something is broken, or cannot be built.
     """
+    quiet()
     given = {key: None if value is NULL else value for key, value in assignments(sets).items()}
     stray = [key for key in given if not key.startswith("method.")]
     if stray:
@@ -147,8 +148,9 @@ def _trials(method: str, options: dict[str, Any]) -> list[Trial]:
     needed = [role for part in wiring.parts_of(method) for role, optional in wiring.networks_of(part).items()
               if not optional]
     further: dict[str, tuple[int, ...]] = {role: (10,) for role in needed}
-    own_loss = places.is_place(method) and "+" not in method
-    first = Trial(method, options, {"": frozenset({"student"})} if own_loss else {}, further=further)
+    first = Trial(method, options, further=further)
+    if claims_of(first) is not None:  # a loss of one's own has nobody else to pull
+        first = replace(first, pulls={"": frozenset({"student"})})
     return [replace(first, stage=stage) for stage in range(len(stages(first)))]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import warnings
@@ -250,8 +251,14 @@ class TwoRanks:
         return [torch.load(self.folder / f"rank{rank}.pt") for rank in range(2)]
 
 
+def quiet() -> None:
+    """Say nothing of terms that do not pull what ships, which is for real searches, nor of how accelerate is asked."""
+    logging.getLogger("limbeck.search").addHandler(logging.NullHandler())
+    warnings.simplefilter("ignore", FutureWarning)
+
+
 def _rank(rank: int, port: int, fits: Sequence[Fit], folder: Path) -> None:
-    warnings.simplefilter("ignore", FutureWarning)  # of accelerate, on how we ask it for DDP
+    quiet()
     torch.set_num_threads(1)
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
                       MASTER_PORT=str(port))

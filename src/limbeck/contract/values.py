@@ -10,7 +10,7 @@ from torch import Tensor
 
 from limbeck.config import OptimizerSettings
 from limbeck.contract.steps import CLOCK, IMAGES, Broken, images_for, known_outputs, step, values, weighed
-from limbeck.contract.trial import NETS, Trial, built
+from limbeck.contract.trial import Trial, built
 from limbeck.method import Method
 from limbeck.optimizers import build_optimizer
 from limbeck.seen import Outputs
@@ -147,7 +147,8 @@ def student_is_clean(trial: Trial) -> None:
     method = built(trial)
     step(method)
     student = method.student()
-    deployed, plain = student.deployed(), NETS[trial.networks[0]]()
+    assert student.factory is not None
+    deployed, plain = student.deployed(), student.factory()
     plain.load_state_dict(deployed.state_dict())
     images = student.normalise(images_for(method).images)
     if any(m._forward_hooks or m._forward_pre_hooks for m in deployed.modules()):
