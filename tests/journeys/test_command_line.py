@@ -79,6 +79,21 @@ def test_a_process_replays_on_another_student_at_another_length(teacher: Path, t
                        "--method", "distpro", *words) == 0
 
 
+def test_terms_that_do_not_match_are_named_and_may_be_dropped(
+        teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    words = [*STUDENT, "--teacher", teacher, "--method", "distpro"]
+    few, more = ["--set", "method.transforms=[c1]"], ["--set", "method.transforms=[c1, c2]"]
+    assert limbeck("search", "--run", tmp_path / "search", *words, *few, "--epochs", "1") == 0
+    replay = ["distill", "--run", tmp_path / "run", *words, *more, "--process", tmp_path / "search", "--epochs", "1"]
+    said = told(capsys, *replay)
+    assert "only in the process: none" in said
+    assert "'t3>s2/c2'" in said.partition("only in the method")[2]
+    dropped = ["distill", "--run", tmp_path / "other", *replay[3:], "--set", "process.unmatched=drop"]
+    assert limbeck(*dropped) == 0
+    record = json.loads((tmp_path / "other" / "metrics.jsonl").read_text().splitlines()[0])
+    assert {name.partition("/")[2] for name in record["losses"]} == {"", "c1"}
+
+
 def test_any_methods_terms_are_searched_and_replayed(teacher: Path, tmp_path: Path) -> None:
     words = [*STUDENT, "--teacher", teacher, "--method", "reviewkd"]
     assert limbeck("search", "--run", tmp_path / "search", *words, "--epochs", "1") == 0
