@@ -12,6 +12,7 @@ import torch
 from limbeck import engine, ranks, wiring
 from limbeck.config import Job
 from limbeck.data import Batches
+from limbeck.data.sources import check_source
 from limbeck.errors import Mistake
 from limbeck.evaluation import score
 from limbeck.finished import Finished
@@ -80,6 +81,7 @@ def check(verb: Verb, job: Job) -> None:
         except Mistake as mistake:
             wrong.append(str(mistake))
 
+    attempt(lambda: check_source(job.data.source))
     attempt(lambda: wiring.own_options(job.method))
     attempt(lambda: _check_teacher_given(verb, job))
     further = [network for several in job.networks.values() for network in several]

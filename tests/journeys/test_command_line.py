@@ -202,9 +202,11 @@ def test_all_wrong_settings_are_told_at_once(capsys: pytest.CaptureFixture, tmp_
 
 
 def test_wrong_networks_methods_and_options_are_told_at_once(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
-    said = told(capsys, "distill", "--run", tmp_path / "r", *SMALL, "--student", "resnet21", "--teacher",
-                "resnet8@none.pth", "--method", "distpro", "--set", "method.spaec=paper27", "--process", "nowhere.st")
-    for part in ("'resnet20'", "none.pth", "closest: ['space'", "a process file is needed"):
+    said = told(capsys, "distill", "--run", tmp_path / "r", "--data", "digitz", "--student", "resnet21",
+                "--teacher", "resnet8@none.pth", "--method", "distpro", "--set", "method.spaec=paper27",
+                "--process", "nowhere.st")
+    for part in ("got 'digitz', closest: ['digits'", "'resnet20'", "none.pth", "closest: ['space'",
+                 "a process file is needed"):
         assert part in said
     assert not (tmp_path / "r").exists()
 

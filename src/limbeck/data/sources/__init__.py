@@ -13,7 +13,7 @@ from limbeck.data.sources.packed import open_packed
 from limbeck.data.sources.source import Part, Source
 from limbeck.errors import Mistake, nearest
 
-__all__ = ["SOURCES", "Part", "Source", "open_source"]
+__all__ = ["SOURCES", "Part", "Source", "check_source", "open_source"]
 
 SOURCES = {
     "digits": "1,797 handwritten digits of 8x8 pixels, built in",
@@ -26,13 +26,27 @@ SOURCES = {
 """What `source` may be, and what each is."""
 
 
+def check_source(source: str) -> None:
+    """Refuse what names no data set, before anything is read.
+
+    Raises:
+        Mistake: If it is neither a known kind nor a folder that exists.
+    """
+    kind, colon, place = source.partition(":")
+    known = source == "digits" or (place and kind in ("hf", "cifar10", "cifar100", "packed"))
+    if not known and not Path(source).expanduser().is_dir():
+        raise Mistake(f"data needs a source that is known, or a folder that exists; got '{source}', "
+                      f"{nearest(kind + colon, SOURCES)}. Put what you have in the place of FOLDER or NAME")
+
+
 def open_source(settings: DataSettings) -> Source:
     """The data set that `settings.source` names, its images still as they are stored.
 
     Raises:
         Mistake: If there is no such source; before anything is read.
     """
-    kind, colon, place = settings.source.partition(":")
+    check_source(settings.source)
+    kind, _, place = settings.source.partition(":")
     if settings.source == "digits":
         return open_digits()
     if kind == "hf" and place:
@@ -42,8 +56,5 @@ def open_source(settings: DataSettings) -> Source:
     if kind == "packed" and place:
         return open_packed(place)
     folder = Path(settings.source).expanduser()
-    if folder.is_dir():
-        parquet = any(folder.glob("*.parquet")) or any(folder.glob("data/*.parquet"))
-        return open_hub(str(folder), settings) if parquet else open_folder(folder)
-    raise Mistake(f"data needs a source that is known, or a folder that exists; got '{settings.source}', "
-                  f"{nearest(kind + colon, SOURCES)}. Put what you have in the place of FOLDER or NAME")
+    parquet = any(folder.glob("*.parquet")) or any(folder.glob("data/*.parquet"))
+    return open_hub(str(folder), settings) if parquet else open_folder(folder)
