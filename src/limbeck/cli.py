@@ -98,12 +98,15 @@ def evaluate(run: Annotated[Path, typer.Argument(help="a finished run's folder")
 def table(runs: Annotated[list[Path], typer.Argument(help="folders of runs, or a sweep's")],
           form: Annotated[Form, typer.Option("--format")] = Form.text,
           against: Annotated[str | None, typer.Option(help="a method, to test the others against (Welch)")] = None,
+          members: Annotated[bool, typer.Option("--members", help="of groups also mean of members, ensemble, fusion, "
+                                                                  "leader, any right")] = False,
           ) -> None:
     """Compare runs: mean and deviation over seeds, beside the paper's number where a recipe has one."""
     from limbeck import report
     from limbeck.runs import runs_in
 
     found = report.rows(run for folder in runs for run in runs_in(folder) or [folder])
+    found = report.with_members(found) if members else found
     typer.echo(report.FORMS[form.value](report.against(found, against) if against else found))
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from limbeck import ranks
 from limbeck.data import Batches
 from limbeck.errors import Mistake
+from limbeck.groups import ANY_RIGHT
 from limbeck.members import Ensemble, Network
 from limbeck.method import Method
 from limbeck.seen import Batch, Clock
@@ -18,9 +19,6 @@ from limbeck.tasks import Meter, Task
 from limbeck.terms import full
 
 Scores = dict[str, float]
-ANY_RIGHT = "any member right"
-"""Share of images that at least one of those whom the ensemble averages gets right, or of all learning networks where
-there is no ensemble: FFSD's code prints it as an ensemble's accuracy."""
 
 
 def score(network: Network, batches: Batches, task: Task,
@@ -54,27 +52,27 @@ def score_group(method: Method, batches: Batches, task: Task,
         Member -> measures; where several learn together also `ANY_RIGHT` -> {the task's score}.
     """
     answering = [name for name, member in method.members.items() if member.answers]
-    together = _together(method)
+    group = together(method)
     union = torch.zeros(2, dtype=torch.float64, device=batches.device)
 
     def answers(batch: Batch) -> Mapping[str, Tensor]:
         seen = method.see(batch, Clock(0, 1, 1))
         logits = {name: seen.outputs(name)["logits"] for name in answering}
-        if len(together) > 1 and batch.targets is not None and batch.targets.ndim == 1:
-            right = torch.stack([logits[name].argmax(1) == batch.targets for name in together]).any(0)
+        if len(group) > 1 and batch.targets is not None and batch.targets.ndim == 1:
+            right = torch.stack([logits[name].argmax(1) == batch.targets for name in group]).any(0)
             union.add_(torch.tensor([0.0, len(right)], dtype=torch.float64, device=union.device))
             union[0] += right.sum()
         return logits
 
     with _resting(method):
         scores = _measured(answers, batches, task, autocast)
-    if len(together) > 1:
+    if len(group) > 1:
         right, images = ranks.sum_over_ranks(union).tolist()
         scores[ANY_RIGHT] = {task.score: 100 * right / max(1.0, images)}
     return scores
 
 
-def _together(method: Method) -> list[str]:
+def together(method: Method) -> list[str]:
     """Learners whose answers the member `ensemble` averages: not FFSD's leader; all networks where there is none."""
     ensemble = dict(method.members.items()).get("ensemble")
     if isinstance(ensemble, Ensemble):

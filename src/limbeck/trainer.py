@@ -31,7 +31,7 @@ from limbeck.config import OptimizerSettings, ScheduleSettings, TrainingSettings
 from limbeck.data import Batches
 from limbeck.engine import Interrupts, autocast, wrap
 from limbeck.errors import Mistake, Stopped
-from limbeck.evaluation import score_group
+from limbeck.evaluation import score_group, together
 from limbeck.method import Companion, Stage, Step, Turn
 from limbeck.optimizer_parts import step_turn
 from limbeck.optimizers import build_optimizer, set_rate
@@ -224,7 +224,7 @@ class Trainer:
         for name, batches in self.splits.items():
             everyone = score_group(self.method, batches, self.task, self.autocast)
             result = everyone[self.method.deploy]
-            group = {"members": everyone} if len(everyone) > 1 else {}
+            group = {"members": everyone, "together": together(self.method)} if len(everyone) > 1 else {}
             self._record({"kind": name, "stage": stage.name, "epoch": done, "step": self.clock.step, **result, **group})
             shown[f"{name} {self.task.score}"] = result[self.task.score]
             if name == "select" and result[self.task.score] > self.best:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from limbeck.data import Batches, Split
 from limbeck.data.images import Images
-from limbeck.evaluation import ANY_RIGHT, score, score_group
+from limbeck.evaluation import score, score_group
+from limbeck.groups import ANY_RIGHT
 from limbeck.members import Ensemble
 from limbeck.method import Method
 from limbeck.process import Scheduled

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +71,14 @@ class Row:
         what: The method, how its process is used, and what else sets this row apart from another.
         outcomes: The runs.
         compared: How it stands against a chosen method, where one was chosen; see `against`.
+        members: Last scores of others in a group than the network that ships, where they were asked for; see
+            `members.with_members`.
     """
 
     what: str
     outcomes: tuple[Outcome, ...]
     compared: Comparison | None = None
+    members: Mapping[str, Score] = field(default_factory=dict)
 
     @property
     def counted(self) -> tuple[Outcome, ...]:

@@ -123,6 +123,11 @@ class Outcome:
         return asked if not last or _number(last, asked) is not None else next(iter(last))
 
     @property
+    def measure(self) -> str:
+        """The metric without whose it is."""
+        return self.metric.partition(_OF)[0]
+
+    @property
     def last(self) -> float | None:
         """Test score at the end, or so far."""
         return _number(self._last(), self.metric)
@@ -149,6 +154,12 @@ class Outcome:
             return None
         teacher = Outcome.read(folder)
         return teacher.last if (teacher.data, teacher.metric) == (self.data, self.metric) else None
+
+    @property
+    def group(self) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+        """Last test scores of everyone who answers, by name, and who of them learn together; nobody for one network."""
+        last = self._last()
+        return last.get("members") or {}, tuple(last.get("together") or ())
 
     def _last(self) -> Mapping[str, Any]:
         final = (self.result.get("test") or {}).get("last")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from limbeck.report.grouping import METRICS, Row, Score, rows, with_deviation
+from limbeck.report.members import members_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,6 +28,7 @@ def cells(table: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
         "seeds": _seeds,
         **({"measure": lambda row: METRICS.get(row.metric, row.metric)} if len(measures) > 1 else {}),
         "test" if len(measures) > 1 else f"test {measures.pop()}": lambda row: _text(row.last),
+        **{name: partial(_member, name) for name in members_of(table)},
         "best by selection": lambda row: _text(row.best),
         "peak test": lambda row: _text(row.peak),
         "paper": lambda row: with_deviation(*row.paper) if row.paper else "",
@@ -70,18 +73,19 @@ def as_markdown(table: Sequence[Row]) -> str:
 
 
 def as_csv(table: Sequence[Row]) -> str:
-    """Every number in full, means and deviations in columns of their own, always the same columns."""
-    file = io.StringIO()
+    """Every number in full, means and deviations in columns of their own; the same columns always, then members'."""
+    file, more = io.StringIO(), members_of(table)
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["method", "teacher", "student", "data", "epochs", "runs", "finished", "seeds", "metric",
                      "last_mean", "last_std", "best_mean", "best_std", "peak_mean", "peak_std", "paper", "paper_std",
-                     "against", "difference", "p", "against_runs"])
+                     "against", "difference", "p", "against_runs",
+                     *(f"{name}_{part}" for name in more for part in ("mean", "std"))])
     for row in table:
-        numbers = [x for score in (row.last, row.best, row.peak)
-                   for x in ((score.mean, score.deviation) if score else (None, None))]
+        numbers = _numbers(row.last, row.best, row.peak)
         writer.writerow([row.what, row.teacher, row.student, row.data, row.epochs, len(row.counted), row.finished,
                          " ".join(map(str, row.seeds)), row.metric, *numbers, *(row.paper or (None, None)),
-                         *((c.base, c.difference, c.p, c.counts[1]) if (c := row.compared) else [None] * 4)])
+                         *((c.base, c.difference, c.p, c.counts[1]) if (c := row.compared) else [None] * 4),
+                         *_numbers(*(row.members.get(name) for name in more))])
     return file.getvalue()
 
 
@@ -103,6 +107,15 @@ def _text(score: Score | None) -> str:
     return "" if score is None else str(score)
 
 
+def _numbers(*scores: Score | None) -> list[float | None]:
+    """Mean and deviation of each."""
+    return [x for score in scores for x in ((score.mean, score.deviation) if score else (None, None))]
+
+
+def _member(name: str, row: Row) -> str:
+    return _text(row.members.get(name))
+
+
 def _epochs(row: Row) -> str:
     return f"{row.epochs:.4g}" if row.finished else f"{max(o.done for o in row.outcomes):.4g} of {row.epochs:.4g}"
 
@@ -114,7 +127,7 @@ def _seeds(row: Row) -> str:
 
 
 def _numeric(header: str) -> bool:
-    return header.startswith(("epochs", "seeds", "test", "best", "peak", "paper", "against"))
+    return header not in ("method", "teacher → student", "data", "measure")
 
 
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "→": r"$\to$",
