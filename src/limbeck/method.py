@@ -150,8 +150,18 @@ class Method(nn.Module):
         return Seen(batch, clock, members, aliased=aliased, known=known, random=random)
 
     def forward(self, seen: Seen, active: frozenset[str]) -> dict[str, Tensor]:
-        """The active terms' values, by name; only what they read is computed."""
-        return {name: term(seen.of(name)) for name, term in self.terms.items() if name in active}
+        """The active terms' values, by name; only what they read is computed.
+
+        Members compute out here, in the precision that they are called in: a term that leaves autocast for its own
+        arithmetic would take along those whom it is the first to ask.
+        """
+        losses = {}
+        for name, term in self.terms.items():
+            if name in active:
+                for address in term.reads:
+                    seen.outputs(address.partition(".")[0])
+                losses[name] = term(seen.of(name))
+        return losses
 
     def owners(self) -> dict[str, list[nn.Parameter]]:
         """Each member's parameters and those of the terms it owns, each parameter exactly once; empty ones left out."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from limbeck.contract.steps import CLOCK, Broken, Fill, images_for, known_outputs, step
 from limbeck.contract.trial import Trial, built
+from limbeck.members import Network
 from limbeck.seen import Seen
 from limbeck.terms import Match, Term
 
@@ -44,12 +45,18 @@ def finite_at_extremes(trial: Trial) -> None:
 
 
 def steps_in_bf16(trial: Trial) -> None:
-    """Under bf16 autocast terms stay float32, near their full value, with finite gradients."""
+    """Under bf16 autocast networks run in bf16; terms stay float32, near their full value, with finite gradients."""
     method = built(trial)
     precise, _, _ = step(method)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        total, losses, _ = step(method)
+        total, losses, seen = step(method)
     total.backward()
+    networks = [name for name, member in method.members.items() if isinstance(member, Network)]
+    slow = [name for name, outputs in seen.computed([*networks, *method.frozen]).items()
+            if "logits" in outputs and outputs["logits"].dtype != torch.bfloat16]
+    if slow:
+        raise Broken(f"{', '.join(slow)} ran in full precision under bf16: a term asked for it inside its own block "
+                     f"without autocast", "Name in `reads` all that the term reads: then it is computed before.")
     rough = [name for name, loss in losses.items() if loss.dtype != torch.float32]
     if rough or not torch.allclose(total, precise, rtol=0.05, atol=0.05):
         raise Broken(f"the weighted loss is {precise.item():.4g} in full precision and {total.item():.4g} under bf16"
