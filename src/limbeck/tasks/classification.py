@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from limbeck.tasks import Better
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,10 @@ class Classification:
     label_smoothing: float = 0.0
     name = "classification"
     score = "top1"
+    better: ClassVar[Better] = "higher"
+
+    def outputs(self, classes: int) -> int:
+        return classes
 
     def loss(self, output: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy, in nats, averaged over the batch.
@@ -30,8 +38,24 @@ class Classification:
         """
         return F.cross_entropy(output, targets, label_smoothing=self.label_smoothing)
 
+    def valid(self, targets: Tensor) -> None:
+        return None
+
     def meter(self) -> ClassificationMeter:
         return ClassificationMeter()
+
+    def guess(self, classes: int, targets: Tensor, images: int) -> float:
+        """Three standard deviations above 1 / C, in percent."""
+        chance = 1 / classes
+        return 100 * (chance + 3 * math.sqrt(chance * (1 - chance) / images))
+
+    def predict(self, output: Tensor, size: tuple[int, int]) -> Tensor:
+        """The likeliest class of each image, (N,), int64."""
+        return output.argmax(1)
+
+    def draw(self, images: Tensor, maps: Tensor) -> Tensor:
+        """The images themselves: a class has no picture."""
+        return (images[:, :3].clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 class ClassificationMeter:
