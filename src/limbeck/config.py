@@ -56,6 +56,15 @@ class NetworkSettings(Settings):
         None, description="input mean and std: data, imagenet, cifar100, reviewkd, ffsd, identity, or the numbers; "
                           "None: those of the source, of the weights, or of the data")
     size: int | None = Field(None, gt=0, description="resize this network's images to so many pixels a side")
+    classes: dict[str, str] | str | None = Field(
+        None, description="of a finished network, where names differ: data's name -> its name, a YAML file of such "
+                          "lines, or by-order; None: by name")
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        """Names that YAML reads as numbers are names."""
+        return {str(key): str(name) for key, name in value.items()} if isinstance(value, dict) else value
 
     @model_validator(mode="before")
     @classmethod

@@ -53,7 +53,8 @@ class Finished:
                           f"it.")
         place = engine.start(device).device
         data = open_data(job.data if source is None else job.data.model_copy(update={"source": source}))
-        network = open_network(job.student.model_copy(update={"name": str(folder), "weights": None}), data)
+        network = open_network(job.student.model_copy(update={"name": str(folder), "weights": None}), data,
+                               finished=True)
         return cls(folder, job, data, network.to(place), place)
 
     def test(self) -> Batches:
@@ -69,4 +70,4 @@ class Finished:
         if self.job.teacher is None:
             raise Mistake(f"a run with a teacher is needed; {self.folder} has none. Give a run of `limbeck distill` "
                           f"whose method has one.")
-        return open_network(self.job.teacher, self.data).to(self.device)
+        return open_network(self.job.teacher, self.data, finished=True).to(self.device)

@@ -89,6 +89,9 @@ def check(verb: Verb, job: Job) -> None:
         attempt(partial(check_network, network))
     if job.process.file is not None and verb == "distill":
         attempt(lambda: Recorded.load(_process_file(job.process.file or "")))
+    if job.student.classes is not None:
+        wrong.append("student.classes was given, and a student has the data's classes; teacher.classes says what a "
+                     "teacher calls them. Leave student.classes out.")
     if verb == "search" and job.training.clip_gradients is not None:
         wrong.append("a search looks through the optimiser step, and clipped gradients are not looked through: leave "
                      "training.clip_gradients out.")

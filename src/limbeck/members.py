@@ -91,6 +91,8 @@ class Network(Member):
         statistics: Its input statistics.
         resize: Resize other images to `size`, bilinearly and antialiased; False passes them as they come.
         factory: Builds an untrained module of the same architecture; needed for `fresh`.
+        places: Which of the module's logits it answers with, in this order: a finished network that knows other classes
+            than the data, or knows them in another order. None for all.
 
     Attributes:
         view: Which of `batch.views` it looks at in training; None is the images themselves. In eval mode everyone looks
@@ -101,14 +103,17 @@ class Network(Member):
     view: int | None = None
     mean: Tensor
     std: Tensor
+    places: Tensor | None
 
     def __init__(self, module: nn.Module, *, name: str, size: tuple[int, int, int], statistics: Statistics,
-                 resize: bool = False, factory: Callable[[], nn.Module] | None = None):
+                 resize: bool = False, factory: Callable[[], nn.Module] | None = None,
+                 places: Sequence[int] | None = None):
         super().__init__()
         self.module = module
         self.name, self.size, self.statistics, self.resize, self.factory = name, size, statistics, resize, factory
         self.register_buffer("mean", torch.tensor(statistics.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(statistics.std).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("places", None if places is None else torch.tensor(places), persistent=False)
         self._addresses: dict[str, str] | None = None
         self._reader = Reader(module, {}, self._dummy())
 
@@ -139,7 +144,7 @@ class Network(Member):
     @property
     def num_classes(self) -> int:
         """Number of logits."""
-        return self._reader.shapes["logits"][-1]
+        return self._reader.shapes["logits"][0] if self.places is None else len(self.places)
 
     def tap(self, taps: Iterable[str]) -> None:
         """Read these from now on, beside what is read already.
@@ -174,7 +179,8 @@ class Network(Member):
     def shape(self, tap: str) -> tuple[int, ...]:
         """Shape of a tap without the batch dimension: (C, H, W) of a map, (T, C) of tokens, (C,) of a vector."""
         self.tap([tap])
-        return self._reader.shapes[tap]
+        shape = self._reader.shapes[tap]
+        return (self.num_classes, *shape[1:]) if tap == "logits" else shape
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images in [0, 1], (N, C, H, W), as this network expects them."""
@@ -190,7 +196,10 @@ class Network(Member):
 
     def read(self, images: Tensor) -> Outputs:
         """Every tapped tensor and the logits on images in [0, 1], (N, C, H, W)."""
-        return self._reader(self.normalise(images))
+        outputs = self._reader(self.normalise(images))
+        if self.places is not None:
+            outputs["logits"] = outputs["logits"].index_select(1, self.places)
+        return outputs
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits (N, classes) of images in [0, 1]."""
@@ -209,14 +218,15 @@ class Network(Member):
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPU's generators too
             module = self.factory()
         return Network(module, name=self.name, size=self.size, statistics=self.statistics, resize=self.resize,
-                       factory=self.factory)
+                       factory=self.factory, places=None if self.places is None else self.places.tolist())
 
     def deployed(self) -> nn.Module:
         return clean_copy(self.module)
 
     def fingerprint(self) -> str:
-        """Short hash of name, input statistics and every weight and buffer."""
-        return _fingerprint(repr((self.name, self.size, self.statistics)), self.module)
+        """Short hash of name, input statistics, every weight and buffer, and the logits it answers with if not all."""
+        chosen = () if self.places is None else (self.places.tolist(),)
+        return _fingerprint(repr((self.name, self.size, self.statistics, *chosen)), self.module)
 
 
 class Frozen(Member):

@@ -70,7 +70,7 @@ class Parts:
     def teacher(self) -> Network | None:
         if self.job.teacher is None or self.verb == "train":
             return None
-        return open_network(self.job.teacher, self.data)
+        return open_network(self.job.teacher, self.data, finished=True, say=self.display.say)
 
     @cached_property
     def further(self) -> dict[str, list[Network]]:

@@ -87,7 +87,7 @@ class Run:
             Mistake: If the folder holds another job, or something that is no run.
         """
         if self.config.is_file():
-            before, now = read_yaml(self.config), yaml.safe_load(as_yaml(job))
+            before, now = (yaml.safe_load(as_yaml(one)) for one in (self.job(), job))  # settings new since are defaults
             if before != now:
                 changed = ", ".join(_differences(before, now)) or "its layout"
                 raise Mistake(f"{self.folder} holds a run with other settings (they differ in {changed}). "

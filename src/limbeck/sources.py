@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from limbeck.config import NetworkSettings
 from limbeck.data import Data
 from limbeck.errors import Mistake, nearest
 from limbeck.members import STATISTICS, Network, Statistics
+from limbeck.naming import BY_ORDER, Names, match_classes
 from limbeck.networks import build, find
 from limbeck.networks.checkpoints import load_into, read_state
 
@@ -40,6 +41,9 @@ def check_network(settings: NetworkSettings) -> None:
         Mistake: For an unknown name, a missing package, file or folder.
     """
     kind, _, name = settings.name.partition(":")
+    if isinstance(settings.classes, str) and settings.classes != BY_ORDER and not Path(settings.classes).is_file():
+        raise Mistake(f"classes of {settings.name} are a mapping, a YAML file of one, or {BY_ORDER}; there is no file "
+                      f"'{settings.classes}'. Check the path.")
     if _is_run(settings.name):
         return
     if kind in ("timm", "torchvision") and name:
@@ -61,28 +65,74 @@ def check_network(settings: NetworkSettings) -> None:
                       f"own. Give a checkpoint's path behind the @.")
 
 
-def open_network(settings: NetworkSettings, data: Data) -> Network:
+def open_network(settings: NetworkSettings, data: Data, *, finished: bool = False,
+                 say: Callable[[str], None] = lambda note: None) -> Network:
     """Build a network, load its weights, and tell it what images it gets.
 
     Args:
-        settings: Name, weights, statistics, size.
+        settings: Name, weights, statistics, size, classes.
         data: What it will see; its classes and statistics.
+        finished: It answers as it is, and learns no more: where it knows other classes than the data, or in another
+            order, its logits are matched to the data's classes by name. Otherwise its head is one for the data.
+        say: Takes what was matched.
 
     Raises:
         Mistake: If weights, classes or names do not fit.
     """
     if _is_run(settings.name):
-        return _from_run(Path(settings.name), settings, data)
-    origin = _origin(settings.name, len(data.classes))
+        return _from_run(Path(settings.name), settings, data, finished, say)
+    own = known_classes(settings) if finished else None
+    origin = _origin(settings.name, len(own or data.classes))
     pretrained = settings.weights == "pretrained"
     module = origin.pretrained() if pretrained and origin.pretrained else origin.build()
     if settings.weights and not pretrained:
         load_into(module, read_state(Path(settings.weights)), settings.weights)
     fixed = settings.size or origin.fixed_size
-    own = fixed not in (None, data.image_size[0]) or (fixed is not None and data.image_size[0] != data.image_size[1])
-    size = (3, fixed, fixed) if fixed and own else (3, *data.image_size)
+    other = fixed not in (None, data.image_size[0]) or (fixed is not None and data.image_size[0] != data.image_size[1])
+    size = (3, fixed, fixed) if fixed and other else (3, *data.image_size)
     return Network(module, name=settings.name, size=size, statistics=_statistics(settings, origin.statistics, data),
-                   resize=bool(own), factory=origin.build)
+                   resize=bool(other), factory=origin.build,
+                   places=_places(settings, own, data, say) if own is not None else None)
+
+
+def known_classes(settings: NetworkSettings) -> Sequence[Names] | None:
+    """What a network calls the classes that it knows, as far as it says: a run's folder, or weights of its source.
+
+    Those who know ImageNet's 1,000 classes know them by their codes (`n01440764`), too.
+    """
+    if _is_run(settings.name):
+        return [(name,) for name in _description(Path(settings.name))["classes"]]
+    kind, _, name = settings.name.partition(":")
+    if settings.weights != "pretrained" or kind not in ("timm", "torchvision"):
+        return None
+    if kind == "torchvision":
+        from torchvision import models
+
+        names = [(str(one),) for one in models.get_model_weights(name)["DEFAULT"].meta["categories"]]
+        return [(*own, *more) for own, more in zip(names, _imagenet(), strict=True)] if len(names) == 1000 else names
+    import timm
+
+    config = timm.get_pretrained_cfg(name)
+    if config is None or config.num_classes != 1000:
+        return [(str(one),) for one in config.label_names] if config is not None and config.label_names else None
+    return _imagenet()
+
+
+def _imagenet() -> list[Names]:
+    """ImageNet's classes: code, description, and each word of it."""
+    from timm.data import ImageNetInfo
+
+    known = ImageNetInfo("imagenet-1k")
+    return [(code, words, *words.split(", ")) for code, words in
+            zip(known.label_names(), known.label_descriptions(), strict=True)]
+
+
+def _places(settings: NetworkSettings, own: Sequence[Names], data: Data,
+            say: Callable[[str], None]) -> Sequence[int] | None:
+    matched = match_classes(settings.name, own, data.classes, settings.classes)
+    if matched.note:
+        say(matched.note)
+    return matched.places
 
 
 def untrained(name: str, *, classes: int) -> tuple[nn.Module, int | None]:
@@ -107,23 +157,34 @@ def _is_run(name: str) -> bool:
     return (Path(name) / _DESCRIPTION).is_file()
 
 
-def _from_run(folder: Path, settings: NetworkSettings, data: Data) -> Network:
+def _description(folder: Path) -> dict[str, Any]:
     try:
-        about = json.loads((folder / _DESCRIPTION).read_text())
+        about: dict[str, Any] = json.loads((folder / _DESCRIPTION).read_text())
     except ValueError:
         raise Mistake(f"{folder / _DESCRIPTION} cannot be read as JSON. Train that network again.") from None
-    _check_classes(folder, tuple(about["classes"]), data.classes)
-    factory = _origin(about["name"], len(about["classes"])).build
+    return about
+
+
+def _from_run(folder: Path, settings: NetworkSettings, data: Data, finished: bool,
+              say: Callable[[str], None]) -> Network:
+    about, places = _description(folder), None
+    classes = tuple(about["classes"])
+    if finished:
+        places = _places(settings, [(name,) for name in classes], data, say)
+    else:
+        _check_classes(folder, classes, data.classes)
+    factory = _origin(about["name"], len(classes)).build
     module = factory()
     weights = Path(settings.weights) if settings.weights else folder / _WEIGHTS
     load_into(module, read_state(weights), str(weights))
     size, statistics = tuple(about["size"]), Statistics(tuple(about["mean"]), tuple(about["std"]))
     resize = about["resize"] or size[1:] != tuple(data.image_size)
     return Network(module, name=about["name"], size=size, statistics=_statistics(settings, statistics, data),
-                   resize=resize, factory=factory)
+                   resize=resize, factory=factory, places=places)
 
 
 def _check_classes(folder: Path, own: tuple[str, ...], wanted: tuple[str, ...]) -> None:
+    """A network that goes on learning has the data's classes in the data's order, as its weights ship as they are."""
     if own == wanted:
         return
     if len(own) != len(wanted):

@@ -48,6 +48,16 @@ def test_another_job_is_refused_with_what_differs(run, changes, differences):
     assert run.config.read_text() == before
 
 
+def test_a_run_of_before_a_setting_was_there_is_the_same_job(run):
+    text = run.config.read_text()
+    assert "  check_teacher: true\n" in text
+    run.config.write_text(text.replace("  check_teacher: true\n", ""))
+    assert run.holds(read_job(None, LEAST))
+    assert not run.finished
+    with pytest.raises(Mistake, match=r"differ in training\.check_teacher"):
+        run.start(read_job(None, {**LEAST, "training.check_teacher": False}))
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(Mistake, match="is not empty and holds no run"):
