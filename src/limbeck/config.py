@@ -39,6 +39,10 @@ class DataSettings(Settings):
     padding: int | None = Field(None, ge=0, description="pixels added around before the crop; None: an eighth of the "
                                                         "side")
     padding_mode: Literal["zeros", "reflect"] = "zeros"
+    mixup: float = Field(0.0, ge=0, description="alpha of mixup of training batches; 0 for none")
+    cutmix: float = Field(0.0, ge=0, description="alpha of CutMix of training batches; 0 for none")
+    mix_probability: float = Field(1.0, ge=0, le=1, description="of a training batch to be mixed, where one is on")
+    mix_switch: float = Field(0.5, ge=0, le=1, description="share of CutMix where both are on")
     in_memory: bool | None = Field(None, description="hold decoded images as uint8; None: where they fit in 4 GiB")
     workers: int = Field(2, ge=0, description="processes that decode images which are not held in memory")
     subset: str | None = Field(None, description="configuration of a hub data set that has several")
@@ -128,6 +132,8 @@ class TrainingSettings(Settings):
     batch_size: int = Field(64, gt=0, description="images in a step, over all processes together")
     precision: Literal["auto", "bf16", "float32"] = Field("auto", description="auto: bf16 on a GPU that has it")
     channels_last: bool = Field(True, description="keep maps with channels innermost: faster convolutions")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="part of each label that the supervised loss spreads "
+                                                                 "evenly over all classes")
     clip_gradients: float | None = Field(None, gt=0, description="largest norm of all gradients together")
     select: float = Field(0.0, ge=0, lt=1, description="part of the training data held out to choose the best epoch by")
     evaluate_every: int = Field(1, gt=0, description="epochs between two scores")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,7 +13,10 @@ from limbeck.data import Batches, Data, open_data
 from limbeck.errors import Mistake
 from limbeck.members import Network
 from limbeck.runs import Run
-from limbeck.sources import open_network
+from limbeck.sources import known_classes, open_network
+from limbeck.tasks.agreement import Agreement
+from limbeck.tasks.classification import Classification
+from limbeck.teachers import first_choices
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,25 @@ class Finished:
                           f"it.")
         place = engine.start(device).device
         data = open_data(job.data if source is None else job.data.model_copy(update={"source": source}))
+        if not data.classes:
+            known = known_classes(job.student.model_copy(update={"name": str(folder)})) or ()
+            data = replace(data, classes=tuple(names[0] for names in known))
         network = open_network(job.student.model_copy(update={"name": str(folder), "weights": None}), data,
                                finished=True)
         return cls(folder, job, data, network.to(place), place)
 
     def test(self) -> Batches:
-        """The test split, plain."""
-        return Batches(self.data.test, 256, train=False, device=self.device, workers=self.job.data.workers)
+        """The test split, plain; where it has no labels, the teacher's first choices are its targets."""
+        batches = Batches(self.data.test, 256, train=False, device=self.device, workers=self.job.data.workers)
+        if self.data.test.targets is not None:
+            return batches
+        return Batches(first_choices(self.teacher(), batches), 256, train=False, device=self.device,
+                       workers=self.job.data.workers)
+
+    @property
+    def task(self) -> Classification:
+        """How the test split is scored."""
+        return Classification() if self.data.test.targets is not None else Agreement()
 
     def teacher(self) -> Network:
         """The network that taught, on the device.

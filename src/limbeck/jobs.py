@@ -25,7 +25,6 @@ from limbeck.recorded import Recorded
 from limbeck.runs import Run
 from limbeck.search import Search
 from limbeck.sources import check_network, describe
-from limbeck.tasks.classification import Classification
 from limbeck.teachers import check_teacher
 from limbeck.trainer import Trainer
 
@@ -158,7 +157,8 @@ def _trainer(parts: Parts, run: Run, found: Recorded | None) -> Trainer:
     splits: dict[str, Batches] = {
         name: parts.batches(name, train=False) for name in ("test", "select") if name in parts.splits}
     views = [parts.view(kind) for kind in max((stage.method.views for stage in stages), key=len)]
-    return Trainer(stages, parts.task, parts.batches("train", train=True, views=views), splits, run, settings,
+    training = parts.batches("train", train=True, views=views, mixing=parts.mixing)
+    return Trainer(stages, parts.task, training, splits, run, settings,
                    optimizer=job.optimizer, optimizers=job.optimizers, schedule=schedule, accelerator=parts.accelerator,
                    companion=companion, display=parts.display)
 
@@ -183,6 +183,8 @@ def _look_at_teacher(parts: Parts) -> float | None:
     if parts.teacher is None or not parts.job.training.check_teacher:
         return None
     split = parts.splits["train"]
+    if split.targets is None:
+        return None
     chosen = split.subset(torch.linspace(0, len(split) - 1, min(len(split), 1000)).long())
     batches = Batches(chosen, 250, train=False, device=parts.accelerator.device)
     teacher = parts.teacher.to(parts.accelerator.device)
@@ -212,7 +214,7 @@ def evaluate(folder: Path, *, source: str | None = None, device: str | None = No
         Mistake: If the run is not finished, or the data does not fit it.
     """
     finished = Finished.reopen(folder, source=source, device=device)
-    return score(finished.network, finished.test(), Classification())
+    return score(finished.network, finished.test(), finished.task)
 
 
 def resume(folder: Path, *, device: str | None = None, quiet: bool = False) -> Run:

@@ -25,10 +25,14 @@ class Member(nn.Module):
     Attributes:
         reads: Addresses of other members' outputs that `forward` asks for; empty for who looks at the images.
         answers: Whether its `logits` are an answer to the task, to be scored beside the deployed member's.
+        labelled: Whether it reads the targets, one class for each image: see `Term`.
+        indexed: Whether it remembers images by `Batch.index`: see `Term`.
     """
 
     reads: tuple[str, ...] = ()
     answers: bool = False
+    labelled: bool = False
+    indexed: bool = False
 
     def forward(self, seen: Seen) -> Outputs:
         """What this member computes in this step, by tap."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -15,7 +15,7 @@ from limbeck.data import Batches
 from limbeck.errors import Mistake, nearest
 from limbeck.members import Frozen, Look, Member, Network
 from limbeck.optimizer_parts import Optimizers
-from limbeck.process import Process
+from limbeck.process import Process, Without
 from limbeck.seen import Batch, Clock, Outputs, Seen
 from limbeck.tasks import Task
 from limbeck.terms import Term
@@ -187,6 +187,13 @@ class Method(nn.Module):
         twin.process = process
         twin._check()
         return twin
+
+    def without(self, dropped: Collection[str]) -> Method:
+        """The same members and the other terms, with the weights that they have."""
+        terms = {name: term for name, term in self.terms.items() if name not in dropped}
+        turns = [replace(turn, terms=turn.terms - frozenset(dropped)) for turn in self.turns]
+        return Method(dict(self.members.items()), terms, Without(self.process, dropped), frozen=self.frozen,
+                      deploy=self.deploy, turns=turns, views=self.views, companion=self.companion)
 
     def after_step(self, seen: Seen) -> None:
         """Let members and terms update their averages and memories."""

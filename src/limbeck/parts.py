@@ -10,16 +10,18 @@ from typing import Any, Literal
 import torch
 from accelerate import Accelerator
 
-from limbeck import engine, ranks, wiring
+from limbeck import engine, labels, ranks, wiring
 from limbeck.config import Job
-from limbeck.data import Augmentation, Batches, Change, Data, Split, Strong, Views, hold_out, open_data
+from limbeck.data import Augmentation, Batches, Change, Data, Mixing, Split, Strong, Views, hold_out, open_data
 from limbeck.errors import Mistake, nearest
 from limbeck.members import Network
 from limbeck.method import Method, Setting, Stage
 from limbeck.progress import Display
 from limbeck.runs import about
 from limbeck.sources import describe, open_network
+from limbeck.tasks.agreement import Agreement
 from limbeck.tasks.classification import Classification
+from limbeck.teachers import first_choices
 
 Verb = Literal["train", "search", "distill"]
 
@@ -45,16 +47,26 @@ class Parts:
         data = open_data(self.job.data)
         for note in data.notes:
             self.display.say(note)
-        return data
+        return labels.with_classes(data, self.verb, self.job)
 
     @cached_property
     def task(self) -> Classification:
-        return Classification()
+        kind = Agreement if self.data.test.targets is None else Classification
+        return kind(self.job.training.label_smoothing)
 
     @cached_property
     def splits(self) -> dict[str, Split]:
-        """`train`, `test`; `held_out` of a search and `select` where asked for, both cut from the training data."""
+        """`train`, `test`; `held_out` of a search and `select` where asked for, both cut from the training data.
+
+        Where nothing is labelled, the test images' targets are the teacher's first choices.
+        """
         cut = {"train": self.data.train, "test": self.data.test}
+        if cut["test"].targets is None and self.teacher is not None:
+            device = self.accelerator.device
+            plain = Batches(cut["test"], 256, train=False, device=device, workers=self.job.data.workers)
+            cut["test"] = first_choices(self.teacher.to(device), plain)
+            self.display.say("the test images have no labels: scored is how often the student's first choice is the "
+                             "teacher's (agreement).")
         if self.job.training.select:
             cut["train"], cut["select"] = hold_out(cut["train"], self.job.training.select, self.job.seed)
         if self.verb == "search":
@@ -87,10 +99,24 @@ class Parts:
         student, teacher, further = self.student, self.teacher, self.further
         torch.manual_seed(self.job.seed + 1)
         stages = wiring.build_stages(self.job.method, student, teacher, setting, further)
+        if split.targets is None:
+            stages, note = labels.without_labels(self.job.method.name, stages)
+            self.display.say(note)
+        if self.mixing is not None:
+            labels.check_mixed(self.job.method.name, stages)
         for frozen in (f for stage in stages for f in stage.method.frozen.values()):
             frozen.batch_statistics |= self.job.training.teacher_batch_statistics
             frozen.train()
         return stages
+
+    @property
+    def mixing(self) -> Mixing | None:
+        """What mixes training batches, where that is asked for."""
+        data = self.job.data
+        if not (data.mixup or data.cutmix):
+            return None
+        return Mixing(len(self.data.classes), data.mixup, data.cutmix, data.mix_probability, data.mix_switch,
+                      self.job.seed, ranks.rank())
 
     def _hold_out(self, part: float) -> Batches:
         """What a method holds out for itself; the training split no longer has it."""
@@ -119,7 +145,7 @@ class Parts:
         return kinds[kind]
 
     def batches(self, split: str, *, train: bool, size: int | None = None, augment: bool = True,
-                views: Sequence[Change] = ()) -> Batches:
+                views: Sequence[Change] = (), mixing: Mixing | None = None) -> Batches:
         """This rank's batches of a split."""
         world = ranks.world()
         whole = size or self.job.training.batch_size
@@ -129,7 +155,8 @@ class Parts:
         own = self.data.augmentation if augment else None
         augmentation = Views((own or Augmentation(), *views)) if views else own
         return Batches(self.splits[split], whole // world, train=train, seed=self.job.seed, augmentation=augmentation,
-                       device=self.accelerator.device, rank=ranks.rank(), world=world, workers=self.job.data.workers)
+                       device=self.accelerator.device, rank=ranks.rank(), world=world, workers=self.job.data.workers,
+                       mixing=mixing)
 
     def about(self) -> dict[str, Any]:
         """What the record says of this job's making."""

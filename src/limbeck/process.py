@@ -112,6 +112,25 @@ class Blended:
         return torch.zeros(len(self.names), dtype=own.dtype).scatter_reduce(0, self._places, own, "amax")
 
 
+class Without:
+    """Another process without some of its terms: the others keep their weights.
+
+    Args:
+        base: The other process.
+        dropped: Names of the terms that are left out.
+    """
+
+    def __init__(self, base: Process, dropped: Collection[str]):
+        self.base, self.names = base, tuple(name for name in base.names if name not in dropped)
+        self._places = torch.tensor([base.names.index(name) for name in self.names])
+
+    def active(self, clock: Clock) -> frozenset[str]:
+        return self.base.active(clock) & frozenset(self.names)
+
+    def weights(self, clock: Clock) -> Tensor:
+        return self.base.weights(clock)[self._places]
+
+
 def biased_softmax(raw: Tensor) -> Tensor:
     """exp(a_i) / (sum_j exp(a_j) + e): a softmax with one more logit, of value 1, that is dropped (DistPro, Eq. 2)."""
     return torch.softmax(torch.cat([raw, raw.new_ones(*raw.shape[:-1], 1)], dim=-1), dim=-1)[..., :-1]

@@ -1,13 +1,16 @@
-"""A look at the teacher before it teaches: one near chance stops the run, with a reason."""
+"""A look at the teacher before it teaches: one near chance stops the run, with a reason; and its own answers."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
-from limbeck.data import Batches
+import torch
+
+from limbeck.data import Batches, Split
 from limbeck.errors import Mistake
 from limbeck.evaluation import score
 from limbeck.files import write_whole
@@ -42,6 +45,21 @@ def check_teacher(teacher: Network, batches: Batches, task: Task, classes: int, 
     if key not in known:
         write_whole(memory, json.dumps({**known, key: accuracy}))
     return accuracy
+
+
+@torch.no_grad()
+def first_choices(teacher: Network, batches: Batches) -> Split:
+    """The split of some batches, with the teacher's first choices as its targets.
+
+    Args:
+        teacher: The network, on the batches' device; it is put into eval mode.
+        batches: Of every image of the split once, without augmentation.
+    """
+    teacher.eval()
+    targets = torch.zeros(len(batches.split.store), dtype=torch.int64)
+    for batch in batches.epoch():
+        targets[batch.index.cpu()] = teacher.logits(batch.images).argmax(1).cpu()
+    return replace(batches.split, targets=targets)
 
 
 def cache_folder() -> Path:

@@ -23,11 +23,17 @@ class Term(nn.Module):
         reads: Addresses that `forward` asks for; naming a layer here is what taps it.
         owner: The member whose optimiser steps the term's own parameters.
         searchable: Whether a search may weigh it; supervised losses are fixed.
+        labelled: Whether it reads the targets: without labels it cannot be computed.
+        sure: Whether it needs one class for each image, and cannot do with class probabilities.
+        indexed: Whether it remembers images by `Batch.index`: an image mixed of two is neither.
     """
 
     reads: tuple[str, ...] = ()
     owner: str = ""
     searchable: bool = True
+    labelled: bool = False
+    sure: bool = False
+    indexed: bool = False
 
     def forward(self, seen: Seen) -> Tensor:
         """The term's value; whom it pulls follows from what it reads live."""
@@ -52,6 +58,7 @@ class Supervise(Term):
     """
 
     searchable = False
+    labelled = True
 
     def __init__(self, member: str, task: Task, *, tap: str = "logits"):
         super().__init__()
@@ -76,7 +83,7 @@ class Match(Term):
         distance: Pure function; it is called in float32 outside autocast.
         connect: Makes the student's representation comparable; trained with the student.
         connect_source: The same for the source; trained with the student too.
-        labelled: The distance also takes the targets.
+        labelled: The distance also takes the targets: one class for each image.
         detach: Whether the source feels nothing (default), or is pulled as well.
     """
 
@@ -87,7 +94,7 @@ class Match(Term):
         self.student = (student,) if isinstance(student, str) else student
         self.source = (source,) if isinstance(source, str) else source
         self.reads, self.owner = self.student + self.source, self.student[0].partition(".")[0]
-        self.distance, self.labelled, self.detach = distance, labelled, detach
+        self.distance, self.labelled, self.sure, self.detach = distance, labelled, labelled, detach
         self.connect, self.connect_source = connect, connect_source
 
     def forward(self, seen: Seen) -> Tensor:

@@ -20,6 +20,8 @@ from limbeck.errors import Mistake, Stopped
 from limbeck.progress import Display, duration
 from limbeck.sweep import Piece, Plan
 
+_TOLD = ("top1", "miou", "rmse", "agreement")
+
 
 @dataclass
 class _Worker:
@@ -142,7 +144,7 @@ class Workers:
     def _finish(self, worker: _Worker) -> None:
         self.done.add(worker.piece.name)
         last: dict[str, Any] = self.plan.run(worker.piece).read_json("result.json").get("test", {}).get("last", {})
-        scores = "  ".join(f"test {key} {value:.4g}" for key, value in last.items() if key in ("top1", "miou", "rmse"))
+        scores = "  ".join(f"test {key} {value:.4g}" for key, value in last.items() if key in _TOLD)
         took = duration(time.monotonic() - worker.began)
         self.display.say(f"{worker.piece.name} finished in {took}  {scores}  {self._left()}")
 

@@ -4,9 +4,10 @@ from limbeck.data.augment import Augmentation, Change, Views
 from limbeck.data.batches import Batches
 from limbeck.data.dataset import Data, Statistics
 from limbeck.data.images import Split, hold_out
+from limbeck.data.mixing import Mixing
 from limbeck.data.opening import open_data
 from limbeck.data.sources import SOURCES
 from limbeck.data.strong import Strong
 
-__all__ = ["SOURCES", "Augmentation", "Batches", "Change", "Data", "Split", "Statistics", "Strong", "Views",
+__all__ = ["SOURCES", "Augmentation", "Batches", "Change", "Data", "Mixing", "Split", "Statistics", "Strong", "Views",
            "hold_out", "open_data"]

@@ -11,6 +11,7 @@ from torch import Tensor
 from limbeck.data.augment import Augmentation, Views
 from limbeck.data.chance import generator
 from limbeck.data.images import Split
+from limbeck.data.mixing import Mixing
 from limbeck.errors import Mistake
 from limbeck.seen import Batch
 
@@ -37,13 +38,15 @@ class Batches:
         rank: Which rank this is.
         world: How many ranks there are.
         workers: Processes that decode images which are not held in memory.
+        mixing: Mixes the images of each training batch of an epoch, and makes their targets class probabilities.
 
     Raises:
         Mistake: If the batch size is not positive, or a rank would have nothing to train on.
     """
 
     def __init__(self, split: Split, batch_size: int, *, train: bool, augmentation: Augmentation | Views | None = None,
-                 seed: int = 0, device: torch.device | str = "cpu", rank: int = 0, world: int = 1, workers: int = 2):
+                 seed: int = 0, device: torch.device | str = "cpu", rank: int = 0, world: int = 1, workers: int = 2,
+                 mixing: Mixing | None = None):
         if batch_size < 1:
             raise Mistake(f"a batch needs an image at least; got a batch size of {batch_size}. Set it to 1 or more")
         if train and len(split) < world:
@@ -58,6 +61,7 @@ class Batches:
         self.rank = rank
         self.world = world
         self.workers = workers
+        self.mixing = mixing if train else None
         self._targets = None if split.targets is None else split.targets.to(self.device)
         rest = len(split) % (batch_size * world)
         self._used = len(split) - rest if train and rest < world else len(split)
@@ -76,7 +80,8 @@ class Batches:
         """
         rows, draws = self._order("epoch", epoch)
         done = start * self.batch_size
-        return self._load(rows[done:], draws[done:])
+        for step, batch in enumerate(self._load(rows[done:], draws[done:]), start):
+            yield batch if self.mixing is None else self.mixing(batch, epoch, step)
 
     def at(self, step: int) -> Batch:
         """One batch of an endless random stream, which is none of the epochs'; for the search's held-out images.

@@ -14,5 +14,10 @@ def generator(*key: int | str, device: torch.device | str = "cpu") -> torch.Gene
         key: What the numbers depend on, such as the seed, the purpose and the epoch.
         device: Where it draws; a CPU and a GPU draw different numbers.
     """
+    return torch.Generator(device).manual_seed(number(*key))
+
+
+def number(*key: int | str) -> int:
+    """A number below 2^63 that is the same for the same key: a seed."""
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-    return torch.Generator(device).manual_seed(int.from_bytes(digest, "big") >> 1)
+    return int.from_bytes(digest, "big") >> 1

@@ -62,6 +62,7 @@ class Contrast(Term):
         Mistake: If all images are of one class.
     """
 
+    indexed = True
     rows: Tensor
     labels: Tensor
     constants: Tensor

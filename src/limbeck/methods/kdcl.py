@@ -31,6 +31,8 @@ class Target(Member):
         kind: How, a key of `_OF_LABELS`.
     """
 
+    labelled = True
+
     def __init__(self, networks: Sequence[str], kind: str):
         super().__init__()
         self.reads, self.kind = tuple(f"{name}.logits" for name in networks), kind

@@ -13,7 +13,8 @@ from limbeck.errors import Mistake, nearest
 from limbeck.report.outcome import Outcome, read_all
 from limbeck.runs import Run
 
-METRICS = {"top1": "top-1", "top5": "top-5", "miou": "mIoU", "rmse": "RMSE", "cross_entropy": "cross-entropy"}
+METRICS = {"top1": "top-1", "top5": "top-5", "miou": "mIoU", "rmse": "RMSE", "cross_entropy": "cross-entropy",
+           "agreement": "agreement with the teacher"}
 """Measures as they are printed; others keep their key."""
 
 

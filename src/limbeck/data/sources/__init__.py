@@ -17,7 +17,8 @@ __all__ = ["SOURCES", "Part", "Source", "check_source", "open_source"]
 
 SOURCES = {
     "digits": "1,797 handwritten digits of 8x8 pixels, built in",
-    "FOLDER": "images by class: FOLDER/train/CLASS/*, FOLDER/test/CLASS/*, or only FOLDER/CLASS/*; or *.parquet",
+    "FOLDER": "images by class: FOLDER/train/CLASS/*, FOLDER/test/CLASS/*, or only FOLDER/CLASS/*; FOLDER/* "
+              "without classes; or *.parquet",
     "hf:NAME": "an image data set of the Hugging Face hub, or a local folder of parquet files",
     "cifar10:FOLDER": "CIFAR-10 as published for Python",
     "cifar100:FOLDER": "CIFAR-100 as published for Python",
