@@ -55,17 +55,30 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
         Mistake: If the file is damaged, or was written by another number of processes.
     """
+    state, everyone = _read(path)
+    if len(everyone) != ranks.world():
+        raise Mistake(f"{path} was written by {len(everyone)} process(es); this run has {ranks.world()}. "
+                      f"Resume with as many as before.")
+    return state, everyone[ranks.rank()]
+
+
+def load_shared(path: Path) -> dict[str, Any]:
+    """Read what is shared in a checkpoint, whatever number of processes wrote it.
+
+    Raises:
+        Mistake: If the file is damaged.
+    """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what a broken file makes an unpickler raise is anything at all
         raise _damaged(path, next(iter(str(error).splitlines()), type(error).__name__)) from None
     if not isinstance(state, dict) or not isinstance(state.get("ranks"), list):
         raise _damaged(path, "it is no checkpoint of a run")
-    everyone = state.pop("ranks")
-    if len(everyone) != ranks.world():
-        raise Mistake(f"{path} was written by {len(everyone)} process(es); this run has {ranks.world()}. "
-                      f"Resume with as many as before.")
-    return state, everyone[ranks.rank()]
+    return state, state.pop("ranks")
 
 
 def _damaged(path: Path, reason: str) -> Mistake:

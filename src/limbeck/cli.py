@@ -86,12 +86,17 @@ def resume(run: Annotated[Path, typer.Argument(help="the run's folder")], device
 
 @app.command()
 def evaluate(run: Annotated[Path, typer.Argument(help="a finished run's folder")], data: Data = None,
+             members: Annotated[bool, typer.Option("--members", help="everyone in a group, ensemble, fusion, and how "
+                                                                     "alike they are")] = False,
+             cost: Annotated[bool, typer.Option("--cost", help="parameters, multiply-adds and time of every part "
+                                                               "of the method instead")] = False,
+             json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
              device: Device = None) -> None:
     """Score a run's network on its test data, or on other data with the same classes."""
-    from limbeck import jobs
+    from limbeck import measured
 
-    for name, value in jobs.evaluate(run, source=data, device=device).items():
-        typer.echo(f"{name} {value:.4g}")
+    look = measured.cost if cost else measured.members if members else measured.network
+    typer.echo(look(run, source=data, device=device, json=json))
 
 
 @app.command()

@@ -15,6 +15,7 @@ from limbeck.groups import ANY_RIGHT
 from limbeck.members import Ensemble, Network
 from limbeck.method import Method
 from limbeck.seen import Batch, Clock
+from limbeck.similarity import Cosines
 from limbeck.tasks import Meter, Task
 from limbeck.terms import full
 
@@ -40,7 +41,7 @@ def score(network: Network, batches: Batches, task: Task,
 
 def score_group(method: Method, batches: Batches, task: Task,
                 autocast: Callable[[], AbstractContextManager] = nullcontext) -> dict[str, Scores]:
-    """The measures of every member who answers, from one pass, and of the group: see `ANY_RIGHT`.
+    """The measures of every member who answers, from one pass, and of the group: see `limbeck.groups`.
 
     Args:
         method: In whatever mode; it is scored in eval mode.
@@ -49,11 +50,12 @@ def score_group(method: Method, batches: Batches, task: Task,
         autocast: Context for low precision.
 
     Returns:
-        Member -> measures; where several learn together also `ANY_RIGHT` -> {the task's score}.
+        Member -> measures; where several learn together also `ANY_RIGHT` -> {the task's score}, and `SIMILARITY`.
     """
     answering = [name for name, member in method.members.items() if member.answers]
     group = together(method)
     union = torch.zeros(2, dtype=torch.float64, device=batches.device)
+    alike = Cosines(method, group, batches.device)
 
     def answers(batch: Batch) -> Mapping[str, Tensor]:
         seen = method.see(batch, Clock(0, 1, 1))
@@ -62,6 +64,7 @@ def score_group(method: Method, batches: Batches, task: Task,
             right = torch.stack([logits[name].argmax(1) == batch.targets for name in group]).any(0)
             union.add_(torch.tensor([0.0, len(right)], dtype=torch.float64, device=union.device))
             union[0] += right.sum()
+        alike.update(seen)
         return logits
 
     with _resting(method):
@@ -69,7 +72,7 @@ def score_group(method: Method, batches: Batches, task: Task,
     if len(group) > 1:
         right, images = ranks.sum_over_ranks(union).tolist()
         scores[ANY_RIGHT] = {task.score: 100 * right / max(1.0, images)}
-    return scores
+    return scores | alike.result()
 
 
 def together(method: Method) -> list[str]:

@@ -6,3 +6,6 @@ MEAN = "mean of members"
 ANY_RIGHT = "any member right"
 """Share of images that at least one of those whom the ensemble averages gets right, or of all learning networks where
 there is no ensemble: FFSD's code prints it as an ensemble's accuracy."""
+
+SIMILARITY = "cosine similarity"
+"""How alike those who learn together are, `features` and `logits`: see `limbeck.similarity`."""

@@ -58,7 +58,7 @@ def execute(verb: Verb, job: Job, folder: Path, *, device: str | None = None, qu
     if run.finished:
         display.say(f"{folder} is finished already; nothing to do.")
         return run
-    found = _found(verb, job, folder, device, quiet)
+    found = found_process(verb, job, folder, device=device, quiet=quiet)
     parts = Parts(verb, job, accelerator, display)
     if ranks.rank() == 0 and not run.read_json("about.json"):
         run.write_json("about.json", {"verb": verb, **parts.about()})
@@ -109,7 +109,8 @@ def _process_file(text: str) -> Path:
     return Run(path).process if path.is_dir() else path
 
 
-def _found(verb: Verb, job: Job, folder: Path, device: str | None, quiet: bool) -> Recorded | None:
+def found_process(verb: Verb, job: Job, folder: Path, *, device: str | None = None,
+                  quiet: bool = False) -> Recorded | None:
     """The process to replay: from its file, or searched first where the method's paper does so."""
     if verb != "distill" or job.process.use == "equal":
         return None
@@ -142,17 +143,11 @@ def _train(parts: Parts, run: Run, found: Recorded | None) -> None:
 
 
 def _trainer(parts: Parts, run: Run, found: Recorded | None) -> Trainer:
-    job, stages, companion, schedule, settings = parts.job, parts.stages, None, parts.job.schedule, parts.job.training
+    job, stages, companion = parts.job, staged(parts, found), None
+    schedule, settings = job.schedule, job.training
     if parts.verb == "search":
-        method, schedule = wiring.under_search(parts.method, job), job.search.schedule
-        epochs = job.search.epochs or max(1.0, round(settings.epochs * _SEARCH_SHARE))
-        settings = settings.model_copy(update={"epochs": epochs})
-        stages, companion = [Stage(method, name="search")], _search(parts, method)
-    elif found is not None or job.process.use == "equal":
-        method, note = wiring.under_replay(parts.method, job.process, found, schedule)
-        stages = [Stage(method, name=parts.verb)]
-        if note:
-            parts.display.say(note)
+        schedule, companion = job.search.schedule, _search(parts, stages[0].method)
+        settings = settings.model_copy(update={"epochs": search_epochs(job)})
     torch.manual_seed((job.seed + 1) * 1000 + ranks.rank())  # dropout differs from rank to rank
     splits: dict[str, Batches] = {
         name: parts.batches(name, train=False) for name in ("test", "select") if name in parts.splits}
@@ -161,6 +156,28 @@ def _trainer(parts: Parts, run: Run, found: Recorded | None) -> Trainer:
     return Trainer(stages, parts.task, training, splits, run, settings,
                    optimizer=job.optimizer, optimizers=job.optimizers, schedule=schedule, accelerator=parts.accelerator,
                    companion=companion, display=parts.display)
+
+
+def staged(parts: Parts, found: Recorded | None) -> list[Stage]:
+    """What is trained, one stage after the other: the method's own, or its one stage under a search or a process.
+
+    Args:
+        parts: The job's.
+        found: The process to replay, if there is one.
+    """
+    if parts.verb == "search":
+        return [parts.stage(wiring.under_search(parts.method, parts.job))]
+    if found is None and parts.job.process.use != "equal":
+        return parts.stages
+    method, note = wiring.under_replay(parts.method, parts.job.process, found, parts.job.schedule)
+    if note:
+        parts.display.say(note)
+    return [parts.stage(method)]
+
+
+def search_epochs(job: Job) -> float:
+    """Length of a search."""
+    return job.search.epochs or max(1.0, round(job.training.epochs * _SEARCH_SHARE))
 
 
 def _search(parts: Parts, method: Method) -> Search:

@@ -136,6 +136,10 @@ class Parts:
                           f"{[stage.name for stage in self.stages]} one after the other. Choose its joint form.")
         return self.stages[0].method
 
+    def stage(self, method: Method) -> Stage:
+        """The method of a job that has one stage, under another process; what its members step by stays."""
+        return Stage(method, name=self.verb, optimizers=self.stages[0].optimizers)
+
     def view(self, kind: str) -> Change:
         """An augmentation that a method asks for beside the images' own."""
         kinds: dict[str, Change] = {"same": self.data.augmentation, "strong": Strong(self.data.augmentation),

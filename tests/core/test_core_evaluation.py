@@ -10,7 +10,7 @@ from torch import Tensor
 from limbeck.data import Batches, Split
 from limbeck.data.images import Images
 from limbeck.evaluation import score, score_group
-from limbeck.groups import ANY_RIGHT
+from limbeck.groups import ANY_RIGHT, SIMILARITY
 from limbeck.members import Ensemble
 from limbeck.method import Method
 from limbeck.process import Scheduled
@@ -46,7 +46,7 @@ def test_the_union_is_of_those_whom_the_ensemble_averages() -> None:
     found = score_group(method, images(), TASK)
     assert found[ANY_RIGHT]["top1"] == pytest.approx(100 * either.float().mean().item())
     assert (either | third).sum() > either.sum(), "the third network must add some image, or this test says nothing"
-    assert set(found) == {"student", "peer", "other", "ensemble", ANY_RIGHT}
+    assert set(found) == {"student", "peer", "other", "ensemble", ANY_RIGHT, SIMILARITY}
 
 
 def test_without_an_ensemble_it_is_of_all_networks() -> None:
