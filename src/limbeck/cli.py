@@ -37,7 +37,8 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="show nothing but errors")]
 Catalogue = Enum("Catalogue", {"methods": "methods", "networks": "networks", "data": "data", "recipes": "recipes"})
 Form = Enum("Form", {"text": "text", "markdown": "markdown", "latex": "latex", "csv": "csv"})
 Picture = Enum("Picture", {"curves": "curves", "scores": "scores", "losses": "losses", "rates": "rates",
-                           "process": "process", "features": "features", "correlations": "correlations"})
+                           "process": "process", "students": "students", "features": "features",
+                           "correlations": "correlations", "attention": "attention"})
 
 
 @app.command()
@@ -153,8 +154,9 @@ def plot(what: Annotated[Picture, typer.Argument(help="what to draw")],
          device: Device = None) -> None:
     """Draw curves or scores of runs, the losses or rates of one, or the process that a search found.
 
-    Of finished runs also: features, how the network places its test images (t-SNE); correlations, how far its mean
-    logits of each class are from its teacher's.
+    Of groups: students, their scores by how many learn together. Of finished runs also: features, how the network
+    places its test images (t-SNE); correlations, how far its mean logits of each class are from its teacher's;
+    attention, where everyone in one run looks.
     """
     from limbeck.report import pictures
 

@@ -35,7 +35,7 @@ def score(network: Network, batches: Batches, task: Task,
     Raises:
         Mistake: If the images have no labels.
     """
-    with _resting(network):
+    with resting(network):
         return _measured(lambda batch: {"network": network.logits(batch.images)}, batches, task, autocast)["network"]
 
 
@@ -67,7 +67,7 @@ def score_group(method: Method, batches: Batches, task: Task,
         alike.update(seen)
         return logits
 
-    with _resting(method):
+    with resting(method):
         scores = _measured(answers, batches, task, autocast)
     if len(group) > 1:
         right, images = ranks.sum_over_ranks(union).tolist()
@@ -100,7 +100,7 @@ def _measured(answers: Callable[[Batch], Mapping[str, Tensor]], batches: Batches
 
 
 @contextmanager
-def _resting(module: nn.Module) -> Iterator[None]:
+def resting(module: nn.Module) -> Iterator[None]:
     """In eval mode for a while, every part back in its own mode afterwards."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()

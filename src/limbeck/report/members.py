@@ -34,7 +34,7 @@ def scores_of(run: Outcome, *, each: bool = False) -> dict[str, float]:
     measure = run.measure
     found = {name: float(scores[measure]) for name, scores in members.items() if measure in scores}
     own = [found[name] for name in together if name in found]
-    mean = {MEAN: fmean(own)} if len(own) > 1 else {}
+    mean = {MEAN: fmean(own)} if own else {}
     return mean | {name: score for name, score in found.items() if each or name not in together}
 
 

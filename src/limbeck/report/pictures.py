@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from limbeck.errors import Mistake
 from limbeck.finished import Finished
 from limbeck.members import Network
+from limbeck.rebuilt import Rebuilt
 from limbeck.recorded import Recorded
-from limbeck.report import correlating, embedding, pathways, plots
+from limbeck.report import attending, correlating, embedding, pathways, plots
 from limbeck.report.answers import Answers, answers
 from limbeck.report.grouping import Row, names
 from limbeck.report.outcome import read_all
+from limbeck.report.students import students
 from limbeck.report.tables import rows
 from limbeck.runs import Run
 
@@ -28,8 +30,9 @@ def draw(what: str, runs: Sequence[Path], out: Path, *, device: str | None = Non
     """Draw one picture into a file.
 
     Args:
-        what: `curves` or `scores` of all runs; `losses` or `rates` of one; `process` of one search run or process file;
-            `features` or `correlations` of finished runs, a panel each, from their networks and test data.
+        what: `curves` or `scores` of all runs; `students`: scores of groups by their number; `losses` or `rates` of one
+            run; `process` of one search run or process file; `features` or `correlations` of finished runs, a panel
+            each, from their networks and test data; `attention` of everyone in one finished run.
         runs: Folders of runs.
         out: PNG, SVG or PDF.
         device: What networks run on; None takes the best.
@@ -48,12 +51,17 @@ def draw(what: str, runs: Sequence[Path], out: Path, *, device: str | None = Non
 def _figure(what: str, runs: Sequence[Path], device: str | None) -> Figure:
     if what in ("curves", "scores"):
         return (plots.curves if what == "curves" else plots.scores)(rows(runs))
+    if what == "students":
+        return students(rows(runs))
     if what in ("features", "correlations"):
         return _of_networks(what, runs, device)
     if len(runs) != 1:
         raise Mistake(f"a picture of {what} shows one run; got {len(runs)}. Give one folder.")
     if what == "process":
         return pathways.process(Recorded.load(Run(runs[0]).process if runs[0].is_dir() else runs[0]))
+    if what == "attention":
+        run = Rebuilt.of(runs[0], device=device)
+        return attending.attention(attending.looks(run.method, run.test(), run.parts.data.classes))
     (one,) = read_all(runs)
     return plots.losses(one) if what == "losses" else plots.rates(one)
 
