@@ -31,6 +31,8 @@ Seed = Annotated[int | None, typer.Option(help="of weights, order, augmentation"
 Sets = Annotated[list[str] | None, typer.Option("--set", help="any other setting, as section.key=value; repeatable")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; the best there is by default")]
 Precision = Annotated[str | None, typer.Option(help="auto, bf16 or float32")]
+Cached = Annotated[Path | None, typer.Option("--cache", help="folder of the teacher's outputs: read what is there, "
+                                                              "store what is not; see `limbeck cache`")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="show nothing but errors")]
 
 
@@ -55,25 +57,45 @@ def train(run: Folder, data: Data = None, network: Student = None, epochs: Epoch
 def distill(run: Folder, data: Data = None, teacher: Teacher = None, student: Student = None,
             method: MethodName = None,
             process: Annotated[str | None, typer.Option(help="a process file or search run to replay")] = None,
-            epochs: Epochs = None, batch_size: BatchSize = None, lr: Rate = None, seed: Seed = None,
-            config: Config = None, pair: Pair = None, set_: Sets = None, device: Device = None,
+            cache: Cached = None, epochs: Epochs = None, batch_size: BatchSize = None, lr: Rate = None,
+            seed: Seed = None, config: Config = None, pair: Pair = None, set_: Sets = None, device: Device = None,
             precision: Precision = None, quiet: Quiet = False) -> None:
     """Train a student from a teacher. With --method distpro and no process, search one first."""
     _execute("distill", run, config, pair, set_, device, quiet, {
         "data": data, "teacher": teacher, "student": student, "method": method, "process.file": process,
-        "training.epochs": epochs, "training.batch_size": batch_size, "optimizer.lr": lr, "seed": seed,
-        "training.precision": precision})
+        "cache.folder": _text(cache), "training.epochs": epochs, "training.batch_size": batch_size, "optimizer.lr": lr,
+        "seed": seed, "training.precision": precision})
 
 
 @app.command()
 def search(run: Folder, data: Data = None, teacher: Teacher = None, student: Student = None, method: MethodName = None,
-           epochs: Annotated[float | None, typer.Option(help="length of the search")] = None,
+           cache: Cached = None, epochs: Annotated[float | None, typer.Option(help="length of the search")] = None,
            batch_size: BatchSize = None, lr: Rate = None, seed: Seed = None, config: Config = None, pair: Pair = None,
            set_: Sets = None, device: Device = None, precision: Precision = None, quiet: Quiet = False) -> None:
     """Learn, on held-out training data, how much each of a method's terms should weigh at every moment."""
     _execute("search", run, config, pair, set_, device, quiet, {
-        "data": data, "teacher": teacher, "student": student, "method": method, "search.epochs": epochs,
-        "training.batch_size": batch_size, "optimizer.lr": lr, "seed": seed, "training.precision": precision})
+        "data": data, "teacher": teacher, "student": student, "method": method, "cache.folder": _text(cache),
+        "search.epochs": epochs, "training.batch_size": batch_size, "optimizer.lr": lr, "seed": seed,
+        "training.precision": precision})
+
+
+@app.command("cache")
+def cache_(cache: Annotated[Path, typer.Option("--cache", help="folder that takes the teacher's outputs; the same "
+                                                               "command goes on with it")],
+           data: Data = None, teacher: Teacher = None, student: Student = None, method: MethodName = None,
+           batch_size: BatchSize = None, seed: Seed = None, config: Config = None, pair: Pair = None,
+           set_: Sets = None, device: Device = None, precision: Precision = None, quiet: Quiet = False) -> None:
+    """Store all that the teacher will be asked for ahead of `distill --cache`, and say what that saves."""
+    from limbeck.config import assignments, read_job
+
+    job: Job = read_job(config, {
+        "data": data, "teacher": teacher, "student": student, "method": method, "cache.folder": str(cache),
+        "training.batch_size": batch_size, "seed": seed, "training.precision": precision, **assignments(set_ or [])},
+        pair)
+    from limbeck import precompute
+
+    for line in precompute.fill_ahead(job, device=device, quiet=quiet):
+        typer.echo(line)
 
 
 @app.command()
@@ -215,6 +237,10 @@ def _execute(verb: Any, run: Path, config: Path | None, pair: str | None, sets: 
     from limbeck import jobs
 
     jobs.execute(verb, job, run, device=device, quiet=quiet)
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def main() -> None:

@@ -181,6 +181,25 @@ class ProcessSettings(Settings):
         "refuse", description="terms that the file and the method do not share")
 
 
+class CacheSettings(Settings):
+    """Outputs of frozen networks, stored once and read ever after; see docs/cache.md."""
+
+    folder: str | None = Field(None, description="where; None stores nothing")
+    views: int | None = Field(None, gt=0, description="views of an image that are stored and trained on; None: those "
+                                                      "of the cache if there is one, else all that there are if they "
+                                                      "fit in cache.gib, else as many as fit, of random boxes 20")
+    gib: float = Field(8.0, gt=0, description="GiB that the views may take where cache.views does not say how many")
+    seed: int = Field(0, description="of the views, where not all are stored; the run's seed decides their order")
+    taps: tuple[str, ...] | None = Field(("logits",), description="what is stored; null: all that the method reads")
+    precision: Literal["float16", "bf16", "float32"] = Field("float16", description="of what is stored")
+    top_k: int | None = Field(None, gt=0, description="store so many of the logits, the largest; None: all")
+    tail: Literal["smooth", "renorm"] = Field("smooth", description="with top_k, the other classes share what is left, "
+                                                                    "or get nothing")
+    temperature: float = Field(1.0, gt=0, description="with top_k, of the distribution that is stored; best the "
+                                                      "method's")
+    batch_size: int | None = Field(None, gt=0, description="of filling ahead; None: the training batch size")
+
+
 class RecipeSettings(Settings):
     """Where a recipe comes from, and what its paper reports."""
 
@@ -209,6 +228,7 @@ class Job(Settings):
     training: TrainingSettings = TrainingSettings()
     search: SearchSettings = SearchSettings()
     process: ProcessSettings = ProcessSettings()
+    cache: CacheSettings = CacheSettings()
     seed: int = 0
     recipe: RecipeSettings = RecipeSettings()
 
@@ -216,6 +236,11 @@ class Job(Settings):
     @classmethod
     def _from_text(cls, value: Any) -> Any:
         return {"source": value} if isinstance(value, str) else value
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _from_folder(cls, value: Any) -> Any:
+        return {"folder": value} if isinstance(value, str) else value
 
 
 def read_job(file: Path | None, flags: Mapping[str, Any], pair: str | None = None) -> Job:
@@ -317,7 +342,7 @@ def merged(tree: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return both
 
 
-_NAMED = {"data": "source", "student": "name", "teacher": "name", "method": "name"}
+_NAMED = {"data": "source", "student": "name", "teacher": "name", "method": "name", "cache": "folder"}
 
 
 def _put(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:

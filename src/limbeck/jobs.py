@@ -83,6 +83,7 @@ def check(verb: Verb, job: Job) -> None:
     attempt(lambda: check_source(job.data.source))
     attempt(lambda: wiring.own_options(job.method))
     attempt(lambda: _check_teacher_given(verb, job))
+    attempt(lambda: _check_cache(verb, job))
     further = [network for several in job.networks.values() for network in several]
     for network in filter(None, (job.student, job.teacher, *further)):
         attempt(partial(check_network, network))
@@ -104,6 +105,19 @@ def _check_teacher_given(verb: Verb, job: Job) -> None:
                       f"give its run's folder as --teacher, or a network with weights as --teacher NAME@CHECKPOINT.")
 
 
+def _check_cache(verb: Verb, job: Job) -> None:
+    if job.cache.folder is None:
+        return
+    if verb == "train":
+        raise Mistake("a cache stores outputs of a teacher; `limbeck train` has none. Leave cache.folder out.")
+    if job.training.teacher_batch_statistics:
+        raise Mistake("a cache stores what a teacher says of one image; with training.teacher_batch_statistics=true "
+                      "that depends on the images beside it. Leave one of the two out.")
+    if job.data.mixup or job.data.cutmix:
+        raise Mistake("a cache stores what a teacher says of single images; with data.mixup or data.cutmix it looks at "
+                      "mixtures, and hardly ever at one twice. Leave them, or the cache, out.")
+
+
 def _process_file(text: str) -> Path:
     path = Path(text)
     return Run(path).process if path.is_dir() else path
@@ -123,9 +137,11 @@ def found_process(verb: Verb, job: Job, folder: Path, *, device: str | None = No
 
 def _train(parts: Parts, run: Run, found: Recorded | None) -> None:
     job = parts.job
-    teacher_score = _look_at_teacher(parts)
+    teacher_score = look_at_teacher(parts)
     trainer = _trainer(parts, run, found)
     trainer.fit()
+    for network in parts.remembering.networks.values() if parts.remembering else ():
+        network.cache.close()
     if ranks.rank() == 0:
         if isinstance(trainer.companion, Search):
             trainer.companion.recorded(_how(parts)).save(run.process)
@@ -145,6 +161,7 @@ def _train(parts: Parts, run: Run, found: Recorded | None) -> None:
 def _trainer(parts: Parts, run: Run, found: Recorded | None) -> Trainer:
     job, stages, companion = parts.job, staged(parts, found), None
     schedule, settings = job.schedule, job.training
+    _ = parts.remembering  # before random states are set
     if parts.verb == "search":
         schedule, companion = job.search.schedule, _search(parts, stages[0].method)
         settings = settings.model_copy(update={"epochs": search_epochs(job)})
@@ -196,7 +213,12 @@ def _how(parts: Parts) -> dict[str, Any]:
             "drops": list(schedule.drops) if schedule.kind == "steps" else []}
 
 
-def _look_at_teacher(parts: Parts) -> float | None:
+def look_at_teacher(parts: Parts) -> float | None:
+    """The teacher's accuracy on a sample, in percent; None where it is not asked for.
+
+    Raises:
+        Mistake: If it is near chance.
+    """
     if parts.teacher is None or not parts.job.training.check_teacher:
         return None
     split = parts.splits["train"]
@@ -204,8 +226,7 @@ def _look_at_teacher(parts: Parts) -> float | None:
         return None
     chosen = split.subset(torch.linspace(0, len(split) - 1, min(len(split), 1000)).long())
     batches = Batches(chosen, 250, train=False, device=parts.accelerator.device)
-    teacher = parts.teacher.to(parts.accelerator.device)
-    return check_teacher(teacher, batches, parts.task, len(parts.data.classes), parts.data.fingerprint)
+    return check_teacher(parts.teacher, batches, parts.task, len(parts.data.classes), parts.data.fingerprint)
 
 
 def _scores(run: Run, key: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 
 from limbeck import engine, labels, ranks, wiring
+from limbeck.cache import Remembering, remember
 from limbeck.config import Job
 from limbeck.data import Augmentation, Batches, Change, Data, Mixing, Split, Strong, Views, hold_out, open_data
 from limbeck.errors import Mistake, nearest
@@ -118,6 +119,23 @@ class Parts:
         return Mixing(len(self.data.classes), data.mixup, data.cutmix, data.mix_probability, data.mix_switch,
                       self.job.seed, ranks.rank())
 
+    @cached_property
+    def remembering(self) -> Remembering | None:
+        """Frozen networks whose outputs are stored, in their places in the stages; None where nothing is to be."""
+        if self.job.cache.folder is None:
+            return None
+        about = {"data": self.data.fingerprint, "computed": self.precision}
+        found = remember(self.stages, self.job.cache, self.splits["train"], self.data.augmentation, about)
+        for line in found.told():
+            self.display.say(line)
+        return found
+
+    @property
+    def precision(self) -> str:
+        """What members are computed in: float32 or bf16."""
+        precise = engine.autocast(self.job.training.precision, self.accelerator.device)[1]
+        return "float32" if precise else "bf16"
+
     def _hold_out(self, part: float) -> Batches:
         """What a method holds out for itself; the training split no longer has it."""
         self.splits["train"], self.splits["own"] = hold_out(self.splits["train"], part, self.job.seed + 2)
@@ -158,9 +176,10 @@ class Parts:
                           f"by {world}. Give a multiple of {world}.")
         own = self.data.augmentation if augment else None
         augmentation = Views((own or Augmentation(), *views)) if views else own
+        counted = self.remembering if train and split == "train" else None
         return Batches(self.splits[split], whole // world, train=train, seed=self.job.seed, augmentation=augmentation,
                        device=self.accelerator.device, rank=ranks.rank(), world=world, workers=self.job.data.workers,
-                       mixing=mixing)
+                       mixing=mixing, repertoire=counted.repertoire if counted else None)
 
     def about(self) -> dict[str, Any]:
         """What the record says of this job's making."""
@@ -169,5 +188,4 @@ class Parts:
         networks = {name: describe(network, ()) for name, network in
                     (("student", self.student), ("teacher", self.teacher)) if network is not None}
         return about(data=data, networks=networks, seed=self.job.seed, processes=ranks.world(),
-                     precision="float32" if engine.autocast(self.job.training.precision, self.accelerator.device)[1]
-                     else "bf16")
+                     precision=self.precision)

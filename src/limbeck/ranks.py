@@ -24,6 +24,12 @@ def rank() -> int:
     return dist.get_rank() if several() else 0
 
 
+def wait() -> None:
+    """Until every rank is here."""
+    if several():
+        dist.barrier()
+
+
 def sum_over_ranks(tensor: Tensor) -> Tensor:
     """The tensor's sum over the ranks."""
     if several():

@@ -23,12 +23,15 @@ class Batch:
         targets: Class of each image (N,), int64; label maps or depths for dense tasks; None for unlabelled images.
         index: Position of each image in its data set, (N,), int64.
         views: Further augmentations of the same images, each like `images`.
+        view_ids: Number of each image as it was changed, among all views of all images, (N,), int64, always on the CPU:
+            index * (views of an image) + view; see `data.Repertoire`. None where views are not counted.
     """
 
     images: Tensor
     targets: Tensor | None
     index: Tensor
     views: tuple[Tensor, ...] = ()
+    view_ids: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images)

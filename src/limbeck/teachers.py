@@ -22,7 +22,7 @@ def check_teacher(teacher: Network, batches: Batches, task: Task, classes: int, 
     """The teacher's accuracy on a sample of training images, in percent, remembered by its hash.
 
     Args:
-        teacher: The network, on its device.
+        teacher: The network. It goes to the sample's device if it has to be run.
         batches: A sample, without augmentation.
         task: How it is measured.
         classes: How many there are.
@@ -34,7 +34,7 @@ def check_teacher(teacher: Network, batches: Batches, task: Task, classes: int, 
     memory = cache_folder() / "teachers.json"
     known = _read(memory)
     key = f"{teacher.fingerprint()}-{data}-{len(batches.split)}"
-    accuracy = known[key] if key in known else score(teacher, batches, task)[task.score]
+    accuracy = known[key] if key in known else score(teacher.to(batches.device), batches, task)[task.score]
     chance = 1 / classes
     limit = 100 * (chance + 3 * math.sqrt(chance * (1 - chance) / len(batches.split)))
     if accuracy <= limit:

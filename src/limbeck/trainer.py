@@ -25,7 +25,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from limbeck import checkpoints, ranks
+from limbeck import cache, checkpoints, ranks
 from limbeck.averages import Averages
 from limbeck.config import OptimizerSettings, ScheduleSettings, TrainingSettings, merged
 from limbeck.data import Batches
@@ -207,11 +207,14 @@ class Trainer:
         clock, losses = self.clock, self.averages.means()
         done, shown = clock.step / clock.steps_per_epoch, {"loss": losses.pop("total")}
         weights = self.method.process.weights(replace(clock, step=clock.step - 1)).tolist()
+        found = cache.turn_over(self.method.frozen, self.accelerator.device)
+        shown |= {f"{name} cached": share for name, share in found.items()}
         images = steps * self.batches.batch_size * ranks.world()
         self._record({"kind": "train", "stage": stage.name, "epoch": done, "step": clock.step, "seconds": seconds,
                       "images_per_second": images / seconds, "lr": self.optimizer.param_groups[0]["lr"],
                       "loss": shown["loss"], "losses": losses,
-                      "weights": dict(zip(self.method.process.names, weights, strict=True))})
+                      "weights": dict(zip(self.method.process.names, weights, strict=True)),
+                      **({"cached": found} if found else {})})
         if clock.epoch % self.settings.evaluate_every == 0 or clock.step == clock.steps:
             shown |= self._score(stage, done)
         self.averages.reset()
@@ -256,6 +259,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint."""
+        cache.keep(self.method.frozen)
         shared = {
             "stage": self.stage, "step": self.clock.step, "method": self.method.state_dict(), "frozen": self.frozen,
             "earlier": [stage.method.state_dict() for stage in self.stages[:self.stage]],

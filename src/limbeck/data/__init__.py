@@ -6,8 +6,9 @@ from limbeck.data.dataset import Data, Statistics
 from limbeck.data.images import Split, hold_out
 from limbeck.data.mixing import Mixing
 from limbeck.data.opening import open_data
+from limbeck.data.repertoire import EveryView, Repertoire, SomeViews, views_of
 from limbeck.data.sources import SOURCES
 from limbeck.data.strong import Strong
 
-__all__ = ["SOURCES", "Augmentation", "Batches", "Change", "Data", "Mixing", "Split", "Statistics", "Strong", "Views",
-           "hold_out", "open_data"]
+__all__ = ["SOURCES", "Augmentation", "Batches", "Change", "Data", "EveryView", "Mixing", "Repertoire", "SomeViews",
+           "Split", "Statistics", "Strong", "Views", "hold_out", "open_data", "views_of"]

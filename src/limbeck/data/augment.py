@@ -75,9 +75,12 @@ class Augmentation:
         if self.kind == "resized-crop":
             boxes = resized_boxes(draws, *pixels.shape[2:])
             return resample(pixels, boxes, draws[:, -1] < 0.5, pixels.shape[2:]).div_(255)
+        return unit(crop(pixels, *self.window(draws), padding=self.padding, mode=self.padding_mode))
+
+    def window(self, draws: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What a crop's numbers (N, K) mean: offsets (N, 2), int64, and which are mirrored, (N,), bool, if any are."""
         offsets = (draws[:, :2] * (2 * self.padding + 1)).long()
-        flip = draws[:, -1] < 0.5 if self.kind == "crop-flip" else None
-        return unit(crop(pixels, offsets, flip, padding=self.padding, mode=self.padding_mode))
+        return offsets, draws[:, -1] < 0.5 if self.kind == "crop-flip" else None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from limbeck.data.augment import Augmentation, Views
 from limbeck.data.chance import generator
 from limbeck.data.images import Split
 from limbeck.data.mixing import Mixing
+from limbeck.data.repertoire import Repertoire
 from limbeck.errors import Mistake
 from limbeck.seen import Batch
 
@@ -39,6 +41,7 @@ class Batches:
         world: How many ranks there are.
         workers: Processes that decode images which are not held in memory.
         mixing: Mixes the images of each training batch of an epoch, and makes their targets class probabilities.
+        repertoire: Counts the views of an image, and may keep training to some of them; None leaves them uncounted.
 
     Raises:
         Mistake: If the batch size is not positive, or a rank would have nothing to train on.
@@ -46,7 +49,7 @@ class Batches:
 
     def __init__(self, split: Split, batch_size: int, *, train: bool, augmentation: Augmentation | Views | None = None,
                  seed: int = 0, device: torch.device | str = "cpu", rank: int = 0, world: int = 1, workers: int = 2,
-                 mixing: Mixing | None = None):
+                 mixing: Mixing | None = None, repertoire: Repertoire | None = None):
         if batch_size < 1:
             raise Mistake(f"a batch needs an image at least; got a batch size of {batch_size}. Set it to 1 or more")
         if train and len(split) < world:
@@ -62,10 +65,11 @@ class Batches:
         self.world = world
         self.workers = workers
         self.mixing = mixing if train else None
+        self.repertoire = repertoire
         self._targets = None if split.targets is None else split.targets.to(self.device)
         rest = len(split) % (batch_size * world)
         self._used = len(split) - rest if train and rest < world else len(split)
-        self._pass: tuple[int, Tensor, Tensor] | None = None  # the pass that `at` was last asked for
+        self._pass: tuple[int, Tensor, Tensor, Tensor | None] | None = None  # the pass that `at` was last asked for
 
     def __len__(self) -> int:
         """This rank's steps in an epoch."""
@@ -78,9 +82,9 @@ class Batches:
             epoch: Which; it matters in training only.
             start: The step of the epoch to begin with; those before it are not computed.
         """
-        rows, draws = self._order("epoch", epoch)
-        done = start * self.batch_size
-        for step, batch in enumerate(self._load(rows[done:], draws[done:]), start):
+        rows, draws, ids = self._order("epoch", epoch)
+        done = slice(start * self.batch_size, None)
+        for step, batch in enumerate(self._load(rows[done], draws[done], None if ids is None else ids[done]), start):
             yield batch if self.mixing is None else self.mixing(batch, epoch, step)
 
     def at(self, step: int) -> Batch:
@@ -95,23 +99,27 @@ class Batches:
         again, place = divmod(step, whole)
         if self._pass is None or self._pass[0] != again:
             self._pass = again, *self._order("stream", again)
-        _, rows, draws = self._pass
+        _, rows, draws, ids = self._pass
         part = slice(place * self.batch_size, (place + 1) * self.batch_size)
-        return next(self._load(rows[part], draws[part], workers=0))
+        return next(self._load(rows[part], draws[part], None if ids is None else ids[part], workers=0))
 
-    def _order(self, purpose: str, epoch: int) -> tuple[Tensor, Tensor]:
-        """This rank's rows of the store in order, (N,), and their random numbers, (N, K)."""
+    def _order(self, purpose: str, epoch: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """This rank's rows of the store in order, (N,), their random numbers, (N, K), and `Batch.view_ids`, (N,)."""
         chance = generator(purpose, self.seed, epoch)
         n = len(self.split)
         order = torch.randperm(n, generator=chance) if self.train else torch.arange(n)
         draws = self.augmentation.draw(n, chance)
         mine = slice(self.rank, self._used, self.world)
-        return self.split.index[order[mine]], draws[mine]
+        rows, draws = self.split.index[order[mine]], draws[mine]
+        return (rows, draws, None) if self.repertoire is None else (
+            rows, *self.repertoire.choose(rows, draws, self.seed, epoch))
 
-    def _load(self, rows: Tensor, draws: Tensor, workers: int | None = None) -> Iterator[Batch]:
+    def _load(self, rows: Tensor, draws: Tensor, ids: Tensor | None, workers: int | None = None) -> Iterator[Batch]:
         if not len(rows):
             return  # an epoch that had ended; an empty tensor would be split into one empty batch
         store, workers = self.split.store, self.workers if workers is None else workers
-        for images, index in store.batches(rows, draws, self.batch_size, self.augmentation, self.device, workers):
+        loaded = store.batches(rows, draws, self.batch_size, self.augmentation, self.device, workers)
+        numbers = repeat(None) if ids is None else ids.split(self.batch_size)
+        for (images, index), own in zip(loaded, numbers, strict=False):
             images, *views = images.unbind(1) if images.ndim == 5 else (images,)
-            yield Batch(images, None if self._targets is None else self._targets[index], index, tuple(views))
+            yield Batch(images, None if self._targets is None else self._targets[index], index, tuple(views), own)

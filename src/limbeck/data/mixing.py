@@ -68,7 +68,7 @@ class Mixing:
             targets = torch.lerp(sure.roll(1, 0), sure, drawn.share)
         if drawn.share == 1:
             return replace(batch, targets=targets)
-        return replace(batch, images=mixed(batch.images, drawn), targets=targets,
+        return replace(batch, images=mixed(batch.images, drawn), targets=targets, view_ids=None,
                        views=tuple(mixed(view, drawn) for view in batch.views))
 
     def drawn(self, epoch: int, step: int, height: int, width: int) -> Drawn:
