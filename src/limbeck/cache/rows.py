@@ -113,7 +113,7 @@ class Row:
         place, classes = 0, None
         for tap, dtype, count in self.fields:
             end = place + count * dtype.itemsize
-            piece, place = rows[:, place:end].contiguous().view(dtype), end
+            piece, place = rows[:, place:end].clone(memory_format=torch.contiguous_format).view(dtype), end
             if dtype in _INTEGERS:
                 classes = piece.long()
                 outputs[tap] = self._recovered(outputs[tap], classes)

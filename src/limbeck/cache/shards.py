@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import struct
 import uuid
+import weakref
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,14 +57,25 @@ class Writer:
             return
         key_bytes, row_bytes = keys.numpy().tobytes(), rows.numpy().tobytes()
         try:
-            if self._files is None:
-                self._files = self._paths[0].open("wb", buffering=0), self._paths[1].open("wb", buffering=0)
+            files = self._files or self._open()
             checksum = zlib.crc32(row_bytes, zlib.crc32(key_bytes))
-            _write(self._files[0], row_bytes)
-            _write(self._files[1], _RECORD.pack(_BLOCK, len(keys), checksum) + key_bytes)
+            _write(files[0], row_bytes)
+            _write(files[1], _RECORD.pack(_BLOCK, len(keys), checksum) + key_bytes)
         except OSError as error:
-            self._files = None  # what follows half a block would not lie where its record says: never sealed
+            self._release()  # what follows half a block would not lie where its record says: never sealed
             raise unwritable(self._paths[0], error) from None
+
+    def _open(self) -> tuple[BinaryIO, BinaryIO]:
+        files = self._paths[0].open("wb", buffering=0), self._paths[1].open("wb", buffering=0)
+        for file in files:
+            weakref.finalize(self, file.close)
+        self._files = files
+        return files
+
+    def _release(self) -> None:
+        for file in self._files or ():
+            file.close()
+        self._files = None
 
     def sync(self) -> None:
         """Wait until everything is safely on disk."""
@@ -77,9 +89,7 @@ class Writer:
         self.sync()
         _write(self._files[1], _RECORD.pack(_SEAL, 0, 0))
         self.sync()
-        for file in self._files:
-            file.close()
-        self._files = None
+        self._release()
 
 
 def _write(file: BinaryIO, content: bytes | memoryview) -> None:
