@@ -13,7 +13,7 @@ from limbeck.cache.store import Cache, described
 from limbeck.config import CacheSettings
 from limbeck.data import Augmentation, EveryView, Repertoire, SomeViews, Split, views_of
 from limbeck.errors import Mistake
-from limbeck.members import Frozen, Network
+from limbeck.members import Frozen, Member, Network
 from limbeck.method import Stage
 
 _FEW = 20  # views of an image that has more than can be counted; where as many passes are short
@@ -46,10 +46,19 @@ class Remembering:
 
 @dataclass
 class _Wanted:
-    """A frozen network that can be remembered, and what is read of it."""
+    """A frozen network that is read, wherever it stands.
 
-    network: Network
+    Attributes:
+        network: What teaches.
+        places: The stages in which it does so, and its name there.
+        taps: What is read of it.
+        why: Why it cannot be remembered, if so.
+    """
+
+    network: Member
+    places: list[tuple[Stage, str]] = field(default_factory=list)
     taps: list[str] = field(default_factory=list)
+    why: str | None = None
 
 
 def remember(stages: Sequence[Stage], settings: CacheSettings, split: Split, augmentation: Augmentation,
@@ -66,7 +75,9 @@ def remember(stages: Sequence[Stage], settings: CacheSettings, split: Split, aug
     Raises:
         Mistake: If nothing can be stored, with the reasons; or a cache holds something else.
     """
-    wanted, live = _sorted(stages, settings)
+    read = _read(stages, settings)
+    live = {name: one.why for name, one in read.items() if one.why is not None}
+    wanted = {name: one for name, one in read.items() if one.why is None}
     if not wanted:
         reasons = "; ".join(f"{name}: {why}" for name, why in live.items()) or "the method has no frozen network"
         raise Mistake(f"a cache stores outputs of frozen networks; there is none to store here ({reasons}). Leave "
@@ -79,35 +90,31 @@ def remember(stages: Sequence[Stage], settings: CacheSettings, split: Split, aug
     views = {"count": repertoire.count, "seed": repertoire.seed if isinstance(repertoire, SomeViews) else None}
     networks = {}
     for name, one in wanted.items():
+        assert isinstance(one.network, Network)
         whole = {"network": {"name": one.network.name, "fingerprint": one.network.fingerprint()}, **about,
                  "images": images, "image_size": list(split.store.image_size), "read": type(split.store).__name__,
                  "augmentation": asdict(augmentation), "views": views, "outputs": rows[name].described()}
-        cache = Cache(folders[name], whole, rows[name], images * repertoire.count)
-        networks[name] = Remembered(one.network, cache)
-    for stage in stages:
-        for name, frozen in stage.method.frozen.items():
-            if name in networks and networks[name].network is frozen.network:
-                stage.method.frozen[name] = networks[name]
+        networks[name] = Remembered(one.network, Cache(folders[name], whole, rows[name], images * repertoire.count))
+        for stage, called in one.places:
+            stage.method.frozen[called] = networks[name]
     return Remembering(repertoire, networks, live)
 
 
-def _sorted(stages: Sequence[Stage], settings: CacheSettings) -> tuple[dict[str, _Wanted], dict[str, str]]:
-    """Frozen networks that can be remembered, by name, and why others cannot."""
-    wanted: dict[str, _Wanted] = {}
-    live: dict[str, str] = {}
+def _read(stages: Sequence[Stage], settings: CacheSettings) -> dict[str, _Wanted]:
+    """Frozen networks by their names; where another stage has another one of a name, by the stage's name as well."""
+    found: dict[str, _Wanted] = {}
     for stage in stages:
-        reads = stage.method.reads()
-        for name, frozen in stage.method.frozen.items():
-            taps = [address.partition(".")[2] for address in reads if address.partition(".")[0] == name]
-            why = _why_not(frozen, taps, stages, settings)
-            if name in wanted and wanted[name].network is not frozen.network:
-                why = "another stage has another network of this name"
-            if why is not None:
-                live[name] = why
-            elif taps:
-                assert isinstance(frozen.network, Network)
-                wanted.setdefault(name, _Wanted(frozen.network)).taps += taps
-    return {name: one for name, one in wanted.items() if name not in live}, live
+        for called, frozen in stage.method.frozen.items():
+            read = (address.partition(".") for address in stage.method.reads())
+            taps = [tap for member, _, tap in read if member == called]
+            if not taps:
+                continue
+            free = called not in found or found[called].network is frozen.network
+            one = found.setdefault(called if free else f"{stage.name}-{called}", _Wanted(frozen.network))
+            one.places.append((stage, called))
+            one.taps += taps
+            one.why = one.why or _why_not(frozen, taps, stages, settings)
+    return found
 
 
 def _why_not(frozen: Frozen, taps: Sequence[str], stages: Sequence[Stage], settings: CacheSettings) -> str | None:
@@ -132,6 +139,7 @@ def _row(wanted: _Wanted, settings: CacheSettings, before: Mapping[str, Any] | N
     taps = list(dict.fromkeys(settings.taps or wanted.taps))
     there = list(before["outputs"]["taps"]) if before else []
     taps = there if set(there) >= set(taps) else sorted(taps)
+    assert isinstance(wanted.network, Network)
     wanted.network.tap(taps)
     return Row.of({tap: wanted.network.shape(tap) for tap in taps}, settings)
 
