@@ -83,6 +83,7 @@ class Parts:
     def teacher(self) -> Network | None:
         if self.job.teacher is None or self.verb == "train":
             return None
+        _ = self.student  # always drawn first, so that an untrained teacher is the same in every verb
         return open_network(self.job.teacher, self.data, finished=True, say=self.display.say)
 
     @cached_property

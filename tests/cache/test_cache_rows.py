@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
@@ -103,7 +104,7 @@ def test_classes_that_get_nothing_keep_losses_finite() -> None:
     assert math.isfinite(float(loss))
 
 
-@pytest.mark.parametrize("k", [0, 10, 11])
-def test_keeping_all_or_more_is_refused(k: int) -> None:
-    with pytest.raises(Mistake, match=rf"keeps some of a network's logits; got {k}, where there are 10"):
-        Row({"logits": (10,)}, top_k=k)
+@pytest.mark.parametrize(("k", "shape"), [(0, (10,)), (10, (10,)), (2, (10, 4, 4))])
+def test_keeping_all_or_more_or_some_of_a_map_is_refused(k: int, shape: tuple[int, ...]) -> None:
+    with pytest.raises(Mistake, match=rf"keeps some of the logits .* got {k}, where they are {re.escape(str(shape))}"):
+        Row({"logits": shape}, top_k=k)

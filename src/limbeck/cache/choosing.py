@@ -91,9 +91,11 @@ def remember(stages: Sequence[Stage], settings: CacheSettings, split: Split, aug
     networks = {}
     for name, one in wanted.items():
         assert isinstance(one.network, Network)
-        whole = {"network": {"name": one.network.name, "fingerprint": one.network.fingerprint()}, **about,
-                 "images": images, "image_size": list(split.store.image_size), "read": type(split.store).__name__,
-                 "augmentation": asdict(augmentation), "views": views, "outputs": rows[name].described()}
+        classes = None if one.network.places is None else one.network.places.tolist()
+        network = {"name": one.network.name, "fingerprint": one.network.fingerprint(), "classes": classes}
+        whole = {"network": network, **about, "images": images, "image_size": list(split.store.image_size),
+                 "read": type(split.store).__name__, "augmentation": asdict(augmentation), "views": views,
+                 "outputs": rows[name].described()}
         networks[name] = Remembered(one.network, Cache(folders[name], whole, rows[name], images * repertoire.count))
         for stage, called in one.places:
             stage.method.frozen[called] = networks[name]
@@ -148,7 +150,8 @@ def _repertoire(augmentation: Augmentation, images: int, size: int, settings: Ca
                 before: Mapping[str, Any] | None) -> Repertoire:
     """All views of an image, or as many as are asked for, are there, or fit."""
     every = views_of(augmentation)
-    count = settings.views or (before["views"]["count"] if before else None)
+    alike = before is not None and before["augmentation"] == asdict(augmentation)  # others are refused as such later
+    count = settings.views or (before["views"]["count"] if before and alike else None)
     if count is None:
         fit = int(settings.gib * 2**30 / (images * size))
         if not fit:

@@ -52,10 +52,10 @@ class Row:
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        classes = math.prod(self.shapes.get("logits", (0,)))
-        if self.top_k is not None and not 0 < self.top_k < classes:
-            raise Mistake(f"cache.top_k keeps some of a network's logits; got {self.top_k}, where there are {classes}. "
-                          f"Give fewer, or leave it out to keep all.")
+        shape = self.shapes.get("logits", (0,))
+        if self.top_k is not None and (len(shape) > 1 or not 0 < self.top_k < shape[0]):
+            raise Mistake(f"cache.top_k keeps some of the logits that a network has of an image; got {self.top_k}, "
+                          f"where they are {shape}. Give fewer, or leave it out to keep all.")
 
     @classmethod
     def of(cls, shapes: Mapping[str, tuple[int, ...]], settings: CacheSettings) -> Row:
