@@ -9,6 +9,7 @@ so that a machine whose speed drifts does not matter. Writes Markdown and JSON w
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import tempfile
@@ -19,8 +20,9 @@ from pathlib import Path
 import torch
 
 from limbeck import engine
-from limbeck.config import OptimizerSettings, ScheduleSettings, TrainingSettings
-from limbeck.data import Batches, Split
+from limbeck.cache import remember
+from limbeck.config import CacheSettings, OptimizerSettings, ScheduleSettings, TrainingSettings
+from limbeck.data import Augmentation, Batches, Split
 from limbeck.data.images import Images
 from limbeck.members import STATISTICS, Network
 from limbeck.method import Method, Setting, Stage
@@ -128,6 +130,28 @@ def distillation(bench: Bench, rounds: int) -> list[tuple[str, float, str]]:
             ("student-alone step / bare student step", ratio(seconds, "alone", "student"), "")]
 
 
+def reading(bench: Bench, rounds: int) -> list[tuple[str, float, str]]:
+    """A KD step that reads its teacher from a cache of all 162 views, against a step of the student alone.
+
+    The rows are random: how many bytes a step reads, and from where, does not depend on what they say.
+    """
+    crops = Augmentation("crop-flip", 4)
+    method = kd(network("resnet8x4"), network("resnet32x4"), bench.setting)
+    found = remember([Stage(method)], CacheSettings(folder=str(bench.folder / "cache")), bench.split, crops, {})
+    cache = found.networks["teacher"].cache
+    for ids in torch.arange(cache.views).split(10_000):
+        cache.add(ids, cache.row.encode({"logits": torch.randn(len(ids), CLASSES)}))
+    cache.close()
+    distilled, alone = bench.trainer(method), bench.trainer(none(network("resnet8x4"), bench.setting))
+    counted = Batches(bench.split, bench.batches.batch_size, train=True, augmentation=crops,
+                      device=bench.accelerator.device, repertoire=found.repertoire)
+    endless = (batch for epoch in itertools.count() for batch in counted.epoch(epoch))
+    seconds = bench.time({"read": lambda: distilled._step(next(endless)),
+                          "alone": lambda: alone._step(next(endless))}, rounds)
+    return [("KD step, the teacher's logits read from a cache / the loop's student-alone step",
+             ratio(seconds, "read", "alone"), "<= 1.05")]
+
+
 def searching(bench: Bench, rounds: int) -> list[tuple[str, float, str]]:
     """A search step by every estimator, against a distillation step; WRN-40-2 -> WRN-16-2, 27 pathways."""
     teacher = network("wrn_40_2")
@@ -219,7 +243,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     bench = Bench(arguments.batch, arguments.precision, arguments.device)
-    rows = [row for part in (distillation, searching, clipping, together) for row in part(bench, arguments.rounds)]
+    parts = (distillation, reading, searching, clipping, together)
+    rows = [row for part in parts for row in part(bench, arguments.rounds)]
     made = about(batch=arguments.batch, rounds=arguments.rounds, precision=arguments.precision,
                  threads=torch.get_num_threads(), on=str(bench.accelerator.device))
     text = "\n".join(["| what | measured | goal |", "|---|---|---|", *(f"| {w} | {v:.3f} | {g} |" for w, v, g in rows)])

@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 from pydantic import Field, field_validator
 
 from limbeck import wiring
-from limbeck.config import Job, Settings, job_of, merged, read_job, read_yaml, sections, validated
+from limbeck.config import CacheSettings, Job, Settings, job_of, merged, read_job, read_yaml, sections, validated
 from limbeck.errors import Mistake, nearest
 from limbeck.jobs import check
 from limbeck.parts import Verb
@@ -38,7 +38,7 @@ from limbeck.runs import Run
 _Found = TypeVar("_Found")
 _LABEL = re.compile(r"[\w.+-]+")
 _TEACHERS = "teachers"
-_NO_TEACHERS = ("teacher", "networks", "method", "search", "process", "recipe")  # sections of no use to teachers
+_NO_TEACHERS = ("teacher", "networks", "method", "search", "process", "cache", "recipe")  # of no use to teachers
 
 
 class Bench(Settings):
@@ -240,7 +240,7 @@ def _row(made: Plan, bench: Bench, where: str, read: Callable[[], Job]) -> None:
     needed = verb == "distill" and made.attempt(where, partial(wiring.needs_teacher, job.method.name))
     label = Path(job.teacher.name).name if job.teacher and needed else ""
     if not needed:
-        job = job.model_copy(update={"teacher": None})
+        job = job.model_copy(update={"teacher": None, "cache": CacheSettings()})
     looked, after = job, None
     if job.teacher is not None and label in bench.teachers and not job.teacher.weights:
         after = made.same.get(f"{_TEACHERS}/{label}", f"{_TEACHERS}/{label}")

@@ -74,6 +74,12 @@ def test_later_layers_are_on_top(bench: Bench) -> None:
     assert teacher.recipe.about == ""
 
 
+def test_whoever_has_no_teacher_has_no_cache(bench: Bench) -> None:
+    pieces = plan([bench(PLAIN.replace("common: {", "common: {cache: outputs, "))]).pieces
+    assert {name for name, piece in pieces.items() if piece.job.cache.folder == "outputs"} == {
+        name for name in pieces if name.startswith("kd")}
+
+
 def test_names_alone_are_methods(bench: Bench) -> None:
     text = PLAIN.partition("    methods:")[0] + "    methods: [none, kd]\n"
     assert [name for name in plan([bench(text)], seeds=[0]).pieces if name.startswith(("none", "kd"))] == [

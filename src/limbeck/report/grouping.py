@@ -221,11 +221,19 @@ def _score(values: Iterable[float | None]) -> Score | None:
 
 # --- which runs belong together, and what tells rows apart
 
-_UNCOUNTED = {"seed", "recipe"}
+_UNCOUNTED = {"seed", "recipe", "cache"}
+
 
 def _settings(outcome: Outcome) -> dict[str, Any]:
-    """All settings but the seed. A replayed process counts by how it was searched, as each seed may have its own."""
+    """All settings but the seed. A replayed process counts by how it was searched, as each seed may have its own.
+
+    A cache counts by what it stores, not by where it lies.
+    """
     settings = outcome.job.model_dump(mode="json", exclude=_UNCOUNTED)
+    cache = outcome.job.cache
+    if cache.folder is not None:
+        stored = cache.model_dump(mode="json", exclude={"folder", "gib", "batch_size"}, exclude_defaults=True)
+        settings["cache"] = {"cached": True, **stored}
     file = outcome.job.process.file
     if file is not None:
         searched = [folder for folder in (Path(file), Path(file).parent) if Run(folder).config.is_file()]
