@@ -8,7 +8,7 @@ stops there. Multiply-adds (MACs) are those of convolutions and matrix products 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -103,24 +103,11 @@ def _passes(method: Method, epochs: Sequence[Clock]) -> dict[Key, float]:
         for turn in method.turns:
             terms = active & turn.terms
             everyone: list[Key] = [("term", name) for name in terms]
-            for name in _needed(method, (address for term in terms for address in method.terms[term].reads)):
+            for name in method.asked(address for term in terms for address in method.terms[term].reads):
                 everyone.append(("frozen" if name in method.frozen else "member", name))
             for key in everyone:
                 counts[key] += 1 / len(epochs)
     return counts
-
-
-def _needed(method: Method, addresses: Iterable[str]) -> set[str]:
-    """Members that these addresses ask for, and those whom they ask."""
-    everyone: Mapping[str, Any] = {**dict(method.members.items()), **method.frozen}
-    found: set[str] = set()
-    waiting = list(addresses)
-    while waiting:
-        name = waiting.pop().partition(".")[0]
-        if name not in found:
-            found.add(name)
-            waiting += everyone[name].reads
-    return found
 
 
 class _Parts:

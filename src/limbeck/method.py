@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from limbeck.optimizer_parts import Optimizers
 from limbeck.process import Process, Without
 from limbeck.seen import Batch, Clock, Outputs, Seen
 from limbeck.tasks import Task
-from limbeck.terms import Term
+from limbeck.terms import Supervise, Term
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,24 @@ class Method(nn.Module):
         """Every address that a member or term asks for."""
         readers: list[Any] = [*self.members.values(), *self.frozen.values(), *self.terms.values()]
         return [address for reader in readers for address in reader.reads]
+
+    def asked(self, addresses: Iterable[str]) -> list[str]:
+        """Members and frozen networks that compute when these addresses are asked for."""
+        everyone: dict[str, Any] = {**dict(self.members.items()), **self.frozen}
+        found: dict[str, None] = {}
+        waiting = list(addresses)
+        while waiting:
+            name = waiting.pop().partition(".")[0]
+            if name not in found:
+                found[name] = None
+                waiting += everyone[name].reads
+        return list(found)
+
+    @property
+    def supervised(self) -> str | None:
+        """The term that is the supervised loss of the member that ships, if there is one."""
+        return next((name for name, term in self.terms.items()
+                     if isinstance(term, Supervise) and term.owner == self.deploy), None)
 
     def _tap(self, address: str) -> None:
         name, _, tap = address.partition(".")

@@ -6,6 +6,8 @@ gradient linearly, so this factor and the terms' own gradients give the slope of
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -36,21 +38,31 @@ def response(optimizer: torch.optim.Optimizer | Optimizers,
     """
     factors: dict[str, Tensor | float] = {}
     for part in parts(optimizer):
-        check_exact(part)
+        check_exact(part, parameters.values())
         groups = {id(p): group for group in part.param_groups for p in group["params"]}
         factor = _sgd if isinstance(part, torch.optim.SGD) else _adam
         factors |= {name: factor(part, groups[id(p)], p) for name, p in parameters.items() if id(p) in groups}
     return {name: factors[name] for name in parameters if name in factors}
 
 
-def check_exact(optimizer: torch.optim.Optimizer) -> None:
-    """Refuse optimisers whose step is not differentiated here, with the reason."""
+def check_exact(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter] | None = None) -> None:
+    """Refuse optimisers whose step is not differentiated here, with the reason.
+
+    Args:
+        optimizer: One kind.
+        parameters: Whose steps are looked through; None is everyone's. Others may be stepped as they like.
+    """
+    asked = None if parameters is None else {id(p) for p in parameters}
+    groups = [group for group in optimizer.param_groups
+              if asked is None or any(id(p) in asked for p in group["params"])]
+    if not groups:
+        return
     kind = type(optimizer).__name__
     if not isinstance(optimizer, torch.optim.SGD | torch.optim.Adam | torch.optim.AdamW):
         raise Mistake(f"a search differentiates through SGD, Adam or AdamW; the student's optimiser is {kind}. "
                       f"Set optimizer.name to one of these.")
     decoupled = not isinstance(optimizer, torch.optim.Adam) or isinstance(optimizer, torch.optim.AdamW)
-    for group in optimizer.param_groups:
+    for group in groups:
         if group["weight_decay"] and not decoupled:
             raise Mistake(f"a search through Adam needs weight decay beside the gradient, as AdamW has it; got Adam "
                           f"with L2 weight decay {group['weight_decay']}. Use AdamW, or weight decay 0.")

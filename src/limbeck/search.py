@@ -80,6 +80,8 @@ class Search:
         self.rows: list[Tensor] = []
         self.silent: tuple[str, ...] | None = None
         self._passes = Passes(method)
+        self._looked_through = [p for name in method.asked([f"{method.deploy}.logits"]) if name in method.members
+                                for p in method.members[name].parameters()]
         self._start: dict[str, Tensor] = {}
 
     # --- the loop's calls
@@ -93,7 +95,7 @@ class Search:
 
     def before(self, step: Step) -> None:
         for part in parts(step.optimizer):
-            check_exact(part)
+            check_exact(part, self._looked_through)
         if not self._due(step.clock.step):
             return
         if self.order == "real":

@@ -103,7 +103,8 @@ ROWS = [
     Row("one", pulls=BRANCHES | {"peer2/": frozenset({"student", "peer2"}), "gate/":
         frozenset({"student", "peer1", "peer2", "gate"})}),
     Row("one", {"branches": 2, "target": "others", "divide_trunk": True}, BRANCHES, networks=("vit", "cnn")),
-    Row("one", {"branches": 2, "leader": True}, BRANCHES | LED | {"gate/": frozenset({"student", "peer1", "gate"})}),
+    Row("one", {"branches": 2, "leader": True}, BRANCHES | LED | {"gate/": frozenset({"student", "peer1", "gate"})},
+        deployed="leader"),
     Row("okddip", {"copies": 2}, {"ce": STUDENT, "student/": frozenset({"student", "peer1", "peer2"}), "peer1/ce":
         BRANCHES["peer1/"], "peer2/ce": frozenset({"student", "peer2"}), "peer": frozenset({"student", "peer1", "peer2",
         "attention"})}),
@@ -112,10 +113,11 @@ ROWS = [
     Row("ffl", pulls=BRANCHES | {"fusion/": frozenset({"student", "peer1", "fusion"})}),
     Row("ffl", pulls=PEERS | {"fusion/": frozenset({"student", "peer1", "fusion"})}, networks=("vit", "cnn"),
         further={"peers": (10,)}),
-    Row("ffsd", pulls=STUDENTS | LED),
+    Row("ffsd", pulls=STUDENTS | LED, deployed="leader"),
     Row("ffsd", {"students": 3}, STUDENTS | LED | {"student3/": frozenset({"student3"}), "carrier_student3/":
-        frozenset({"carrier_student3"})}, networks=("vit", "cnn")),
-    Row("ffsd", {"diverse_by": "l2", "feature_loss": "feature", "self_distillation": "students"}, STUDENTS | LED),
+        frozenset({"carrier_student3"})}, networks=("vit", "cnn"), deployed="leader"),
+    Row("ffsd", {"diverse_by": "l2", "feature_loss": "feature", "self_distillation": "students"}, STUDENTS | LED,
+        deployed="leader"),
     Row("l2tww", pulls={"ce": STUDENT, "stage": STUDENT}, companion=True),
     Row("l2tww", pulls={"ce": STUDENT, "stage": STUDENT}, networks=("vit", "cnn"), companion=True),
 ]

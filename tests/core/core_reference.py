@@ -92,17 +92,19 @@ def used(search: Search, optimizer: torch.optim.Optimizer, steps: int = 3) -> to
 
 
 def rule(optimizer: torch.optim.Optimizer, parameter: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
-    """What SGD or AdamW, with the memory that it has of a parameter, makes of a value; differentiable."""
+    """What SGD, Adam or AdamW, with the memory that it has of a parameter, makes of a value; differentiable."""
     part, group = next((part, group) for part in parts(optimizer) for group in part.param_groups
                        if any(parameter is p for p in group["params"]))
     memory = part.state.get(parameter, {})
     lr, decay = group["lr"], group["weight_decay"]
-    if isinstance(part, torch.optim.AdamW):
+    if isinstance(part, torch.optim.Adam):  # AdamW is one
+        decoupled = isinstance(part, torch.optim.AdamW)
+        gradient = gradient if decoupled else gradient + decay * value
         (beta1, beta2), count = group["betas"], memory["step"].item() + 1
         mean = beta1 * memory["exp_avg"] + (1 - beta1) * gradient
         square = beta2 * memory["exp_avg_sq"] + (1 - beta2) * gradient**2
         root = (square / (1 - beta2**count)).sqrt()
-        return value * (1 - lr * decay) - lr * mean / (1 - beta1**count) / (root + group["eps"])
+        return value * (1 - lr * decay * decoupled) - lr * mean / (1 - beta1**count) / (root + group["eps"])
     gradient = gradient + decay * value
     if not group["momentum"]:
         return value - lr * gradient
@@ -132,7 +134,7 @@ def through_the_step(search: Search, optimizer: torch.optim.Optimizer, now: Cloc
     gradients = torch.autograd.grad(total, list(values.values()), create_graph=True)
     after = {name: rule(optimizer, parameters[name], value, gradient)
              for (name, value), gradient in zip(values.items(), gradients, strict=True)}
-    student, prefix = method.student(), "members.student.module."
+    student, prefix = method.student(), f"members.{method.deploy}.module."
     inner = {name.removeprefix(prefix): x for name, x in {**state, **statistics, **after}.items()
              if name.startswith(prefix)}
     images, plain = held_out(now.step), student.deployed().train(search.mode == "train")

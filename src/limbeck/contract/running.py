@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from limbeck.contract.steps import Broken
-from limbeck.contract.trial import Trial, built, trainer
+from limbeck.contract.trial import Trial, stages, trainer
 from limbeck.errors import Stopped
 from limbeck.trainer import Trainer
 
@@ -28,7 +28,9 @@ def resumes(trial: Trial, *, search: bool = False) -> None:
     """Stopped in the middle, saved and resumed is, bit for bit, as if never stopped; dropout included."""
     with tempfile.TemporaryDirectory() as folder:
         def run(name: str, kind: type[Trainer] = Trainer) -> Trainer:
-            made = trainer(built(trial, dropout=0.2), Path(folder) / name, search=search, kind=kind)
+            stage = stages(trial, dropout=0.2)[trial.stage]
+            made = trainer(stage.method.train(), Path(folder) / name, search=search, kind=kind,
+                           optimizers=stage.optimizers)
             made.fit()
             return made
 

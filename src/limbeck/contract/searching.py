@@ -26,7 +26,7 @@ def can_search(trial: Trial) -> bool:
     """Whether its method has a searchable term, a loss to search it by, one turn in a step, no companion of its own."""
     method = built(trial)
     alone = len(method.turns) == 1 and method.companion is None
-    return bool(method.searchable()) and "ce" in method.terms and alone
+    return bool(method.searchable()) and method.supervised is not None and alone
 
 
 def slopes_are_exact(trial: Trial) -> None:

@@ -101,6 +101,7 @@ class Trial:
         teacher_width: The teacher's, where it matters; the student's is 8.
         companion: Whether it brings a companion; then there is no search.
         turns: Whether it takes several turns in a step; nor is there then.
+        deployed: The member that ships.
     """
 
     method: str
@@ -113,11 +114,12 @@ class Trial:
     teacher_width: int = 12
     companion: bool = False
     turns: bool = False
+    deployed: str = "student"
 
     @property
     def supervised(self) -> bool:
-        """Whether there is a supervised term: stages that only prepare the student have none."""
-        return "ce" in self.pulls
+        """Whether what ships has a supervised term: stages that only prepare the student have none."""
+        return ("ce" if self.deployed == "student" else f"{self.deployed}/") in self.pulls
 
     @property
     def searchable(self) -> bool:
@@ -177,7 +179,8 @@ def split(count: int) -> Split:
 
 
 def trainer(method: Method, folder: Path, *, epochs: float = 2, images: int = 30, batch_size: int = 8,
-            search: bool = False, kind: type[Trainer] = Trainer, augment: bool = True) -> Trainer:
+            search: bool = False, kind: type[Trainer] = Trainer, augment: bool = True,
+            optimizers: Mapping[str, Mapping[str, Any]] | None = None) -> Trainer:
     """The loop around a method on random images; several ranks share each batch."""
     world = ranks.world()
     companion = None
@@ -191,7 +194,7 @@ def trainer(method: Method, folder: Path, *, epochs: float = 2, images: int = 30
                       world=world, seed=3)
     scored = Batches(split(20), 16, train=False, rank=ranks.rank(), world=world)
     torch.manual_seed(11)
-    return kind([Stage(method)], Classification(), batches, {"test": scored}, Run(folder),
+    return kind([Stage(method, optimizers=optimizers or {})], Classification(), batches, {"test": scored}, Run(folder),
                 TrainingSettings(epochs=epochs), optimizer=OptimizerSettings(lr=0.02),
                 schedule=ScheduleSettings(kind="cosine"), accelerator=engine.start("cpu"), companion=companion,
                 display=Display(quiet=True))
@@ -220,7 +223,9 @@ class Fit:
 
     def state(self, folder: Path) -> dict[str, Tensor]:
         """What an epoch leaves: parameters, searched weights, running statistics of members, memories of terms."""
-        run = trainer(built(self.trial, **self.student), folder, epochs=1, images=24, search=self.search)
+        stage = stages(self.trial, **self.student)[self.trial.stage]
+        run = trainer(stage.method.train(), folder, epochs=1, images=24, search=self.search,
+                      optimizers=stage.optimizers)
         run.fit()
         state = {name: p.detach().clone() for name, p in run.method.named_parameters()}
         if isinstance(run.method.process, Learned):
