@@ -88,28 +88,25 @@ class Scheduled:
 
 
 class Blended:
-    """Several methods' processes as one: terms under `method/term`, one `ce` with the largest of their weights.
+    """Several methods' processes as one; a term that they share has the largest of their weights.
 
     Args:
         parts: Each method's process, by the method's name.
+        places: Method -> what it calls a term -> what the blend calls it.
     """
 
-    def __init__(self, parts: Mapping[str, Process]):
-        self.parts = dict(parts)
-        own = [self._name(method, term) for method, part in self.parts.items() for term in part.names]
+    def __init__(self, parts: Mapping[str, Process], places: Mapping[str, Mapping[str, str]]):
+        self.parts, self.places = dict(parts), places
+        own = [places[method][term] for method, part in self.parts.items() for term in part.names]
         self.names = tuple(dict.fromkeys(own))
-        self._places = torch.tensor([self.names.index(name) for name in own])
-
-    @staticmethod
-    def _name(method: str, term: str) -> str:
-        return term if term == "ce" else f"{method}/{term}"
+        self._positions = torch.tensor([self.names.index(name) for name in own])
 
     def active(self, clock: Clock) -> frozenset[str]:
-        return frozenset(self._name(m, term) for m, part in self.parts.items() for term in part.active(clock))
+        return frozenset(self.places[m][term] for m, part in self.parts.items() for term in part.active(clock))
 
     def weights(self, clock: Clock) -> Tensor:
         own = torch.cat([part.weights(clock) for part in self.parts.values()])
-        return torch.zeros(len(self.names), dtype=own.dtype).scatter_reduce(0, self._places, own, "amax")
+        return torch.zeros(len(self.names), dtype=own.dtype).scatter_reduce(0, self._positions, own, "amax")
 
 
 class Without:

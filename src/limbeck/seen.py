@@ -147,6 +147,14 @@ class Seen:
         """The same activations for one term; through aliases of its own where this step keeps them."""
         return _Aliases(self, term) if self._aliased else self
 
+    def under(self, names: Mapping[str, str]) -> Seen:
+        """The same activations for someone who calls members otherwise.
+
+        Args:
+            names: Its name -> the member's; others are called as they are.
+        """
+        return _Called(self, names)
+
     def computed(self, members: Iterable[str]) -> dict[str, Outputs]:
         """What these members have computed so far, cut from the graph; those not asked for are absent."""
         return {name: {tap: x.detach() for tap, x in self._outputs[name].items()}
@@ -179,6 +187,32 @@ class _Aliases(Seen):
 
     def of(self, term: str) -> Seen:
         return self._seen.of(term)
+
+
+class _Called(Seen):
+    """A `Seen` in which some members go by other names."""
+
+    def __init__(self, seen: Seen, names: Mapping[str, str]):
+        super().__init__(seen.batch, seen.clock, seen._members)
+        self._seen, self._names = seen, names
+
+    def outputs(self, member: str) -> Outputs:
+        return self._seen.outputs(self._names.get(member, member))
+
+    def __getitem__(self, address: str) -> Tensor:
+        return self._seen[called(address, self._names)]
+
+    def detached(self, address: str) -> Tensor:
+        return self._seen.detached(called(address, self._names))
+
+    def of(self, term: str) -> Seen:
+        return self._seen.of(term).under(self._names)
+
+
+def called(address: str, names: Mapping[str, str]) -> str:
+    """An address by the member's own name."""
+    member, dot, tap = address.partition(".")
+    return names.get(member, member) + dot + tap
 
 
 def random_state(device: torch.device) -> Tensor:

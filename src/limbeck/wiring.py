@@ -11,14 +11,14 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, create_model
 
 from limbeck import own, places
+from limbeck.blending import blend, names
 from limbeck.config import Job, MethodSettings, ProcessSettings, ScheduleSettings, validated
 from limbeck.errors import Mistake, nearest
-from limbeck.members import Frozen, Member, Network
+from limbeck.members import Network
 from limbeck.method import Method, Setting, Stage
 from limbeck.methods import METHODS
-from limbeck.process import Blended, Learned, Replayed
+from limbeck.process import Learned, Replayed
 from limbeck.recorded import Recorded
-from limbeck.terms import Term
 
 _ROLES = ("student", "teacher", "setting")
 _SEPARATOR = "+"
@@ -126,8 +126,11 @@ def build_stages(settings: MethodSettings, student: Network, teacher: Network | 
         if len(stages) > 1 or stages[0].length != 1 or stages[0].schedule is not None:
             raise Mistake(f"a blend has one stage, as long as the run; {name} trains several one after the other, or "
                           f"one with a length or rate of its own. Choose its joint form.")
-    optimizers = {member: settings for (stage,) in staged.values() for member, settings in stage.optimizers.items()}
-    return [Stage(blend({name: stage.method for name, (stage,) in staged.items()}), optimizers=optimizers)]
+    methods = {name: stage.method for name, (stage,) in staged.items()}
+    called = names(methods)
+    optimizers = {called[name].get(member, member): settings for name, (stage,) in staged.items()
+                  for member, settings in stage.optimizers.items()}
+    return [Stage(blend(methods), optimizers=optimizers)]
 
 
 def _built(name: str, chosen: Mapping[str, Any], student: Network, teacher: Network | None, setting: Setting,
@@ -142,34 +145,6 @@ def _built(name: str, chosen: Mapping[str, Any], student: Network, teacher: Netw
         if networks:
             given[role] = networks[0] if hints[role] is Network else list(networks)
     return function(name)(**{k: v for k, v in given.items() if k in asked}, **chosen)
-
-
-def blend(methods: Mapping[str, Method]) -> Method:
-    """The terms of several methods as one: `kd/kl`, `at/stage1`, with each method's own weights.
-
-    There is one supervised loss, `ce`, with the largest of their weights for it.
-
-    Raises:
-        Mistake: If two methods have different members of one name, other views, or other turns or deployments.
-    """
-    members: dict[str, Member] = {}
-    frozen: dict[str, Frozen] = {}
-    terms: dict[str, Term] = {}
-    for name, method in methods.items():
-        if len(method.turns) > 1 or method.deploy != "student" or method.companion is not None:
-            raise Mistake(f"{name} does not blend: it takes several turns in a step, keeps another member than the "
-                          f"student, or learns beside the loop. Use it alone.")
-        for key, member in method.members.items():
-            if members.setdefault(key, member) is not member:
-                raise Mistake(f"{name} does not blend with the methods before it: both have a member '{key}'. Use one.")
-        frozen |= method.frozen
-        terms |= {key if key == "ce" else f"{name}/{key}": term for key, term in method.terms.items()}
-    views = {method.views for method in methods.values()} - {()}
-    if len(views) > 1:
-        raise Mistake(f"methods of a blend look at the same further views of an image; these ask for {sorted(views)}. "
-                      f"Use one of them.")
-    return Method(members, terms, Blended({name: method.process for name, method in methods.items()}), frozen=frozen,
-                  views=next(iter(views), ()))
 
 
 def under_search(method: Method, job: Job) -> Method:

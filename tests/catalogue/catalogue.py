@@ -18,6 +18,14 @@ BRANCHES = {"ce": STUDENT, "student/": STUDENT, "peer1/": frozenset({"student", 
 STUDENTS = {f"{name}/": frozenset({name}) for name in ("student1", "student2", "carrier_student2")}
 LED = {"leader/decoded": frozenset({"leader", "decoder"}),
        **{f"{name}/": frozenset({name}) for name in ("leader", "fusion", "carrier_leader")}}
+LEADER = frozenset({"leader"})
+
+
+def under(method: str, pulls: dict[str, frozenset[str]]) -> dict[str, frozenset[str]]:
+    """Whom a method's terms pull in a blend."""
+    return {f"{method}/{prefix}": whom for prefix, whom in pulls.items()}
+
+
 ROWS = [
     Row("none", pulls={"ce": STUDENT}),
     Row("kd", pulls={"ce": STUDENT, "kl": STUDENT}),
@@ -117,6 +125,14 @@ ROWS = [
     Row("ffsd", {"students": 3}, STUDENTS | LED | {"student3/": frozenset({"student3"}), "carrier_student3/":
         frozenset({"carrier_student3"})}, networks=("vit", "cnn"), deployed="leader"),
     Row("ffsd", {"diverse_by": "l2", "feature_loss": "feature", "self_distillation": "students"}, STUDENTS | LED,
+        deployed="leader"),
+    Row("kd+dml", pulls={"ce": STUDENT, "kd/": STUDENT, **under("dml", PEERS)}),
+    Row("kd+dml", {"dml": {"form": "alternating"}}, {"ce": STUDENT, "kd/": STUDENT, **under("dml", PEERS)}, turns=True),
+    Row("kd+afd", pulls={"ce": STUDENT, "kd/": STUDENT, **under("afd", PEERS | JUDGES)}, turns=True),
+    Row("kd+ffsd", pulls={"ce": LEADER, "kd/": LEADER, **under("ffsd", STUDENTS | LED)}, deployed="leader"),
+    Row("at+ffsd", pulls={"ce": LEADER, "at/": LEADER, **under("ffsd", STUDENTS | LED)}, networks=("cnn", "vit"),
+        deployed="leader"),
+    Row("reviewkd+ffsd", pulls={"ce": LEADER, "reviewkd/": LEADER | {"review"}, **under("ffsd", STUDENTS | LED)},
         deployed="leader"),
     Row("l2tww", pulls={"ce": STUDENT, "stage": STUDENT}, companion=True),
     Row("l2tww", pulls={"ce": STUDENT, "stage": STUDENT}, networks=("vit", "cnn"), companion=True),

@@ -8,6 +8,7 @@ import pytest
 import torch
 from core_tiny import Plain, batch, clock, network, setting
 
+from limbeck.blending import blend
 from limbeck.contract.trial import tiny
 from limbeck.errors import Mistake
 from limbeck.losses import hint
@@ -18,7 +19,6 @@ from limbeck.methods.mlkd import mlkd
 from limbeck.process import Scheduled
 from limbeck.seen import Batch, Seen
 from limbeck.terms import Match
-from limbeck.wiring import blend
 
 
 def viewed(count: int = 2) -> Batch:

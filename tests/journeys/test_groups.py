@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
+from limbeck.checkpoints import load_shared
 from limbeck.cli import main
 from limbeck.groups import SIMILARITY
+from limbeck.networks import build
 
 SMALL = ["--data", "digits", "--set", "data.classes=3", "--set", "data.per_class=40", "--device", "cpu", "--quiet"]
 
@@ -83,3 +86,32 @@ def test_costs_are_told_as_a_table(run: Path, capsys: pytest.CaptureFixture) -> 
 def test_a_cost_on_other_data_is_refused(run: Path, capsys: pytest.CaptureFixture) -> None:
     assert limbeck("evaluate", run, "--cost", "--data", "digits") == 2
     assert "Leave it out" in capsys.readouterr().err
+
+
+def test_a_teacher_beside_peers_each_with_its_own_optimiser_schedule_and_rate(tmp_path: Path) -> None:
+    """From configuration alone: a frozen teacher, a peer of another architecture, an optimiser for everyone."""
+    teacher, folder = tmp_path / "teacher", tmp_path / "mix"
+    assert limbeck("train", "--run", teacher, *SMALL, "--network", "digits_large", "--epochs", "3") == 0
+    sets = ["networks.peers=[digits_large, digits_small]", "method.kd.temperature=2", "method.dml.share=sum",
+            "optimizer.lr=0.02", "optimizers.peer1={name: adamw, lr: 0.003, weight_decay: 0.01}",
+            "optimizers.peer2={lr: 0.1, momentum: 0.5, schedule: {kind: cosine}}", "schedule.drops=[0.5]"]
+    assert limbeck("distill", "--run", folder, *SMALL, "--student", "digits_small", "--teacher", teacher, "--method",
+                   "kd+dml", "--epochs", "2", *(word for text in sets for word in ("--set", text))) == 0
+    state = load_shared(folder / "checkpoint.pt")
+    groups = {group["owner"]: group for part in state["optimizer"]["parts"] for group in part["param_groups"]}
+    assert {name: group["base_lr"] for name, group in groups.items()} == {"student": 0.02, "peer1": 0.003, "peer2": 0.1}
+    assert ("betas" in groups["peer1"], groups["peer2"]["momentum"]) == (True, 0.5)
+    assert groups["student"]["lr"] == pytest.approx(0.002)
+    assert groups["peer1"]["lr"] == pytest.approx(0.0003)
+    assert 0.002 < groups["peer2"]["lr"] < 0.1
+    assert list(state["frozen"]) == ["teacher"]
+    assert last(folder)["together"] == ["student", "peer1", "peer2"]
+    build("digits_small", 3).load_state_dict(load_file(folder / "student.safetensors"))
+
+
+def test_a_teacher_beside_ffsd_teaches_what_ships(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mix"
+    assert limbeck("distill", "--run", folder, *SMALL, "--student", "digits_small", "--teacher", run, "--method",
+                   "kd+ffsd", "--epochs", "1", "--set", "training.check_teacher=false") == 0
+    assert set(last(folder)["members"]) >= {"leader", "student1", "student2", "fusion", "ensemble"}
+    build("digits_small", 3).load_state_dict(load_file(folder / "student.safetensors"))

@@ -81,11 +81,9 @@ def test_a_teacher_joins_and_the_fusion_keeps_its_decay() -> None:
     assert stage.optimizers == {"fusion": {"weight_decay": 1e-5}}
 
 
-def test_stages_and_other_students_do_not_blend() -> None:
+def test_stages_do_not_blend() -> None:
     with pytest.raises(Mistake, match="a blend has one stage, as long as the run; ft trains several"):
         build_stages(MethodSettings(name="kd+ft"), tiny(), tiny(12), setting())
-    with pytest.raises(Mistake, match="ffsd does not blend: it takes several turns in a step, keeps another member"):
-        build_stages(MethodSettings(name="kd+ffsd"), tiny(), tiny(12), setting())
 
 
 def test_nobody_beside_the_student_is_refused() -> None:

@@ -13,6 +13,7 @@ from methods_tiny import setting, trainer
 from torch import Tensor
 from torch.func import functional_call
 
+from limbeck.blending import blend
 from limbeck.contract.trial import batch, tiny
 from limbeck.errors import Mistake
 from limbeck.meta import Unrolled
@@ -24,7 +25,6 @@ from limbeck.process import Learned
 from limbeck.search import Search
 from limbeck.seen import Clock
 from limbeck.tasks.classification import Classification
-from limbeck.wiring import blend
 
 
 @pytest.fixture(autouse=True)

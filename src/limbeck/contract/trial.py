@@ -119,7 +119,7 @@ class Trial:
     @property
     def supervised(self) -> bool:
         """Whether what ships has a supervised term: stages that only prepare the student have none."""
-        return ("ce" if self.deployed == "student" else f"{self.deployed}/") in self.pulls
+        return "ce" in self.pulls or (self.deployed != "student" and f"{self.deployed}/" in self.pulls)
 
     @property
     def searchable(self) -> bool:
