@@ -123,6 +123,7 @@ class _NamedTerm(Term):
         self.term, self.own = term, own
         self.reads = tuple(called(address, own) for address in term.reads)
         self.owner, self.searchable = own.get(term.owner, term.owner), term.searchable
+        self.labelled, self.sure, self.indexed = term.labelled, term.sure, term.indexed
 
     def forward(self, seen: Seen) -> Tensor:
         value: Tensor = self.term(seen.under(self.own))
@@ -139,6 +140,7 @@ class _NamedMember(Member):
         super().__init__()
         self.member, self.own = member, own
         self.reads, self.answers = tuple(called(address, own) for address in member.reads), member.answers
+        self.labelled, self.indexed = member.labelled, member.indexed
 
     def forward(self, seen: Seen) -> Outputs:
         outputs: Outputs = self.member(seen.under(self.own))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,9 +16,10 @@ from limbeck.contract.trial import Trial, built, stages, tiny
 from limbeck.errors import Mistake
 from limbeck.evaluation import together
 from limbeck.members import Network
-from limbeck.method import Method, Stage, Turn
+from limbeck.method import Method, Setting, Stage, Turn
 from limbeck.methods.afd import afd
 from limbeck.methods.at import at
+from limbeck.methods.crd import crd
 from limbeck.methods.dml import dml
 from limbeck.methods.ffsd import ffsd
 from limbeck.methods.kd import kd
@@ -114,6 +116,19 @@ def test_everyone_is_stepped_by_an_optimiser_of_their_own() -> None:
     assert groups["fusion"]["weight_decay"] == 1e-5
     assert "betas" in groups["student1"]
     assert "teacher" not in groups
+
+
+def test_a_term_under_other_names_says_of_itself_what_it_is() -> None:
+    student, teacher = pair()
+    alone = crd(student, teacher, setting_with_labels(), negatives=4)
+    found, plain = blend({"crd": alone, "ffsd": ffsd(student, setting())[0].method}).terms, alone.terms
+    assert found["crd/contrast"].indexed
+    for what in ("owner", "searchable", "labelled", "sure", "indexed"):
+        assert getattr(found["crd/contrast"], what) == getattr(plain["contrast"], what)
+
+
+def setting_with_labels() -> Setting:
+    return replace(setting(), labels=torch.arange(8) % 4, rows=torch.arange(8))
 
 
 # --- turns
