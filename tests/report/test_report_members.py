@@ -3,15 +3,17 @@
 import csv
 import io
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
 
 from limbeck.cli import app
-from limbeck.report import as_csv, rows, with_members
+from limbeck.report import as_csv, rows, with_members, write_page
 from limbeck.report.members import scores_of
 from limbeck.report.outcome import Outcome
 from limbeck.report.tables import cells
+from limbeck.report.together import members
 from limbeck.runs import Run
 
 DML = {"student": 70.0, "peer1": 72.0, "ensemble": 75.0, "any member right": 80.0}
@@ -75,3 +77,44 @@ def test_the_command_shows_them(folders):
     shown = CliRunner().invoke(app, ["table", *map(str, folders), "--members", "--format", "markdown"])
     assert shown.exit_code == 0
     assert "| mean of members | ensemble | fusion | leader | any member right |" in shown.output
+
+
+# --- the page
+
+
+@pytest.fixture
+def page(make, tmp_path):
+    """DML and FFSD of two seeds beside other runs, with how alike their networks are."""
+    folders = [make("alone", method="none", verb="train", teacher=None, final=66.0)]
+    for method, scores, together in (("dml", DML, ["student", "peer1"]), ("ffsd", FFSD, ["student1", "student2"])):
+        for seed in (0, 1):
+            last = {"top1": 70.0 + seed, "members": {who: {"top1": score + seed} for who, score in scores.items()},
+                    "together": together}
+            last["members"]["cosine similarity"] = {"features": 0.25 + seed / 50, "logits": 0.9}
+            result = {"verb": "distill", "test": {"last": last, "peak": last}}
+            folders.append(make(f"{method}{seed}", method=method, teacher=None, seed=seed, result=result))
+            records = [record | ({"members": last["members"], "together": together} if record["kind"] == "test" else {})
+                       for record in Run(folders[-1]).records()]
+            Run(folders[-1]).metrics.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return write_page(folders, tmp_path / "report.html").read_text()
+
+
+def test_a_page_tells_everyone_in_a_group_under_their_own_names(page):
+    section = page.partition("<h2>Groups</h2>")[2].partition("<h2>")[0]
+    told = re.sub(r"\s+", " ", re.sub(r"<svg.*?</svg>|<[^>]*>", " ", section, flags=re.DOTALL))
+    assert "dml 70.50 ± 0.71 71.50 ± 0.71 75.50 ± 0.71 80.50 ± 0.71 0.2600 ± 0.0141 0.9000" in told
+    assert "ffsd fusion 76.50 ± 0.71, leader 75.00 ± 0.71 70.50 ± 0.71 72.00 ± 0.71" in told
+    for line in ("student1 71.50 ± 0.71", "student2 72.50 ± 0.71", "fusion 76.50 ± 0.71", "peer1 72.50 ± 0.71"):
+        assert line in told
+    assert "papers print it as an ensemble’s accuracy, which it is not" in told
+
+
+def test_a_page_without_groups_has_no_such_section(shelf, tmp_path):
+    assert "<h2>Groups</h2>" not in write_page(shelf[1:3], tmp_path / "report.html").read_text()
+
+
+def test_a_picture_of_groups_has_a_mark_for_everyone(folders):
+    figure = members([row for row in with_members(rows(folders)) if row.members])
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["dml", "ffsd"]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["mean of members", "ensemble", "fusion", "leader"]

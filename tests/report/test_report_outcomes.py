@@ -88,7 +88,8 @@ def test_length_of_a_search(make):
 
 @pytest.mark.parametrize(("source", "recorded", "name"), [
     ("cifar100:/data/cifar", None, "cifar100"), ("/data/flowers/", None, "flowers"), ("hf:user/birds", None, "birds"),
-    ("digits", "digits", "digits"), ("/data/flowers", "Flowers", "Flowers")])
+    ("digits", "digits", "digits"), ("/data/flowers", "Flowers", "Flowers"),
+    ("hf:/data/birds", "hf:/data/birds", "birds")])
 def test_name_of_the_data(make, source, recorded, name):
     folder = make("run", data={"source": source})
     about = json.loads((folder / "about.json").read_text())

@@ -89,7 +89,7 @@ class Outcome:
         """The data set's name without the folder that it lies in."""
         kind, _, place = self.job.data.source.partition(":")
         name = (self.about.get("data") or {}).get("name")
-        return str(name or (kind if place and kind != "hf" else self.job.data.source.rstrip("/").rpartition("/")[2]))
+        return str(name or (kind if place and kind != "hf" else self.job.data.source)).rstrip("/").rpartition("/")[2]
 
     @property
     def epochs(self) -> float:

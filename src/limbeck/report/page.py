@@ -16,9 +16,10 @@ from limbeck.report import plots
 from limbeck.report.details import every_run
 from limbeck.report.grouping import METRICS, Row, names, rows
 from limbeck.report.outcome import Outcome
-from limbeck.report.pieces import counted, picture, section
+from limbeck.report.pieces import counted, picture, section, tabled
 from limbeck.report.sheet import SHEET
 from limbeck.report.tables import cells
+from limbeck.report.together import groups
 from limbeck.runs import Run
 
 _NOTES = {
@@ -47,7 +48,7 @@ def write_page(folders: Iterable[Path], out: Path, *, title: str = "Distillation
     """
     table = rows(folders)
     file = Path(out) / "report.html" if Path(out).is_dir() else Path(out)
-    sections = (_gains, _scores, _training, _processes, every_run)
+    sections = (_gains, _scores, groups, _training, _processes, every_run)
     parts = [_head(table, title), *(write(table) for write in sections), _foot()]
     write_whole(file, _DOCUMENT.format(title=escape(title), sheet=SHEET, body="\n".join(filter(None, parts))))
     return file
@@ -125,18 +126,8 @@ def _scores(table: Sequence[Row]) -> str:
     headers, lines = cells(table)
     words = " ".join([*headers, *(text for line in lines for text in line)])
     notes = " ".join(note for word, note in _NOTES.items() if word in words)
-    return section("Scores", shown if any(row.last for row in table) else "", _table(headers, lines),
-                    f'<p class="note">{notes}</p>')
-
-
-def _table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    kinds = ["" if i < 3 or header == "measure" else ' class="number score"' if header.startswith("test") else
-             ' class="number"' for i, header in enumerate(headers)]
-    head = "".join(f"<th{kind}>{escape(header)}</th>" for header, kind in zip(headers, kinds, strict=True))
-    body = "\n".join("<tr>" + "".join(f'<td{kind} data-label="{escape(header)}">{escape(text)}</td>'
-                                      for header, text, kind in zip(headers, line, kinds, strict=True)) + "</tr>"
-                     for line in lines)
-    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+    return section("Scores", shown if any(row.last for row in table) else "",
+                   tabled(headers, lines, texts=3, score="test"), f'<p class="note">{notes}</p>')
 
 
 def _training(table: Sequence[Row]) -> str:

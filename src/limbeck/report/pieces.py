@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -40,6 +40,24 @@ def flattened(tree: Mapping[str, Any], place: str = "") -> dict[str, str]:
         below = flattened(value, f"{place}{key} ") if isinstance(value, Mapping) else None
         flat |= {f"{place}{key}": str(value).removesuffix(".0")} if below is None else below
     return flat
+
+
+def tabled(headers: Sequence[str], lines: Sequence[Sequence[str]], *, texts: int, score: str = "") -> str:
+    """A table; on a phone each line becomes a card.
+
+    Args:
+        headers: Of the columns.
+        lines: A text for each column.
+        texts: How many columns there are before the numbers; `measure` is no number either.
+        score: What the header of the column that counts begins with; on a card it stands beside the first.
+    """
+    kinds = ["" if i < texts or header == "measure" else ' class="number score"' if score and header.startswith(score)
+             else ' class="number"' for i, header in enumerate(headers)]
+    head = "".join(f"<th{kind}>{escape(header)}</th>" for header, kind in zip(headers, kinds, strict=True))
+    body = "\n".join("<tr>" + "".join(f'<td{kind} data-label="{escape(header)}">{escape(text)}</td>'
+                                      for header, text, kind in zip(headers, line, kinds, strict=True)) + "</tr>"
+                     for line in lines)
+    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
 
 
 def counted(number: int, noun: str) -> str:
