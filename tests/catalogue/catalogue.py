@@ -91,7 +91,8 @@ ROWS = [
                        "peer2/": frozenset({"peer2"})}),
     Row("slkd", {"detach": False, "self_teachers": 1}, {"ce": STUDENT, "student/teacher": STUDENT, "student/peers":
         frozenset({"student", "peer1"}), "peer1/": frozenset({"peer1"})}),
-    Row("slkd", {"form": "sequential", "self_teachers": 1}, {"peer1/": frozenset({"peer1"})}, teacher_width=8),
+    Row("slkd", {"form": "sequential", "self_teachers": 1}, {"peer1/ce": frozenset({"peer1"}), "peer1/":
+        frozenset({"peer1"})}, teacher_width=8, deployed="peer1"),
     Row("slkd", {"form": "sequential"}, {"ce": STUDENT, "student/": STUDENT}, stage=1),
     Row("byot", pulls={"ce": STUDENT, "exit1/": frozenset({"student", "exit1"}),
                        "exit2/": frozenset({"student", "exit2"})}),

@@ -119,7 +119,8 @@ class Trial:
     @property
     def supervised(self) -> bool:
         """Whether what ships has a supervised term: stages that only prepare the student have none."""
-        return "ce" in self.pulls or (self.deployed != "student" and f"{self.deployed}/" in self.pulls)
+        own = () if self.deployed == "student" else (f"{self.deployed}/", f"{self.deployed}/ce")
+        return any(prefix in self.pulls for prefix in ("ce", *own))
 
     @property
     def searchable(self) -> bool:
