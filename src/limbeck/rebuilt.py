@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from limbeck import checkpoints, engine, jobs
-from limbeck.config import Job
+from limbeck.config import CacheSettings, Job
 from limbeck.cost import Cost, costs
 from limbeck.data import Batches, Data, open_data
 from limbeck.errors import Mistake
@@ -38,7 +38,7 @@ class Rebuilt:
 
     @classmethod
     def of(cls, folder: Path, *, device: str | None = None, trained: bool = True) -> Rebuilt:
-        """Build a run's method again, from its settings and its checkpoint.
+        """Build a run's method again, from its settings and its checkpoint; frozen networks compute, cache or no cache.
 
         Args:
             folder: Of the run.
@@ -54,8 +54,9 @@ class Rebuilt:
             raise Mistake(f"{folder} is not finished: it holds no result yet. `limbeck resume {folder}` goes on with "
                           f"it.")
         verb = run.read_json("result.json")["verb"]
-        parts = Parts(verb, job, engine.start(device), Display(quiet=True))
         found = jobs.found_process(verb, job, folder, device=device, quiet=True)
+        uncached = job.model_copy(update={"cache": CacheSettings()})
+        parts = Parts(verb, uncached, engine.start(device), Display(quiet=True))
         stages = jobs.staged(parts, found)
         layout = torch.channels_last if job.training.channels_last else torch.preserve_format
         for method in (stage.method for stage in stages):

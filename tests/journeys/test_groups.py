@@ -109,6 +109,21 @@ def test_a_teacher_beside_peers_each_with_its_own_optimiser_schedule_and_rate(tm
     build("digits_small", 3).load_state_dict(load_file(folder / "student.safetensors"))
 
 
+def test_a_run_whose_teacher_was_cached_is_rebuilt_with_one_that_computes(
+        run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    words = ["--student", "digits_small", "--teacher", run, "--method", "kd+dml", "--epochs", "1"]
+    sets = ["--set", "training.check_teacher=false", "--set", f"cache.folder={tmp_path / 'stored'}"]
+    assert limbeck("distill", "--run", tmp_path / "mix", *SMALL, *words, *sets) == 0
+    stored = {path: path.stat().st_mtime_ns for path in (tmp_path / "stored").rglob("*")}
+    capsys.readouterr()
+    assert limbeck("evaluate", tmp_path / "mix", "--cost", "--json", "--device", "cpu") == 0
+    (parts,) = json.loads(capsys.readouterr().out)["stages"].values()
+    teacher = next(part for part in parts if part["part"] == "teacher")
+    student = next(part for part in parts if part["part"] == "student")
+    assert (teacher["kind"], teacher["macs_per_image"]) == ("frozen", student["macs_per_image"])
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "stored").rglob("*")} == stored
+
+
 def test_a_teacher_beside_ffsd_teaches_what_ships(run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "mix"
     assert limbeck("distill", "--run", folder, *SMALL, "--student", "digits_small", "--teacher", run, "--method",
