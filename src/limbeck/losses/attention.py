@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from limbeck.losses.checks import require_choice, require_same_batch, require_same_shape, require_weights
-from limbeck.losses.sizes import average_pool, to_smaller, unit
+from limbeck.losses.sizes import average_pool, squared_error, to_smaller, unit
 
 
 def attention_map(features: Tensor, *, power: float = 2.0) -> Tensor:
@@ -34,7 +34,8 @@ def attention_map(features: Tensor, *, power: float = 2.0) -> Tensor:
             f"attention_map needs maps (N, C, H, W); got {tuple(features.shape)}. Tap a layer before the pooling.")
     if not power >= 1:
         raise ValueError(f"attention_map needs a power of 1 or more; got {power}. Use the authors' 2.")
-    return features.abs().pow(power).mean(dim=1)
+    sizes = features * features if power == 2 else features.abs().pow(power)
+    return sizes.sum(dim=1) / features.shape[1]  # unlike a mean's, a sum's gradient is no map of its own
 
 
 def unit_mse(student: Tensor, teacher: Tensor) -> Tensor:
@@ -58,7 +59,8 @@ def unit_mse(student: Tensor, teacher: Tensor) -> Tensor:
     the authors' code, which uses it wherever the paper writes an L2 distance.
     """
     require_same_shape("unit_mse", student, teacher, "(N, ...)")
-    return (unit(student.flatten(1), 1) - unit(teacher.flatten(1), 1)).square().mean()
+    dims = tuple(range(1, student.ndim))
+    return squared_error(unit(student, dims), unit(teacher, dims))
 
 
 def attention_transfer(student: Tensor, teacher: Tensor, *, mode: Literal["code", "paper"] = "code",
@@ -87,10 +89,10 @@ def attention_transfer(student: Tensor, teacher: Tensor, *, mode: Literal["code"
     """
     require_choice("attention_transfer's mode", mode, ("code", "paper"))
     student, teacher = to_smaller("attention_transfer", student, teacher)
-    s, t = attention_map(student, power=power).flatten(1), attention_map(teacher, power=power).flatten(1)
+    s, t = attention_map(student, power=power), attention_map(teacher, power=power)
     if mode == "code":
         return unit_mse(s, t)
-    return torch.linalg.vector_norm(unit(s, 1) - unit(t, 1), dim=1).mean()
+    return torch.linalg.vector_norm(unit(s, (1, 2)) - unit(t, (1, 2)), dim=(1, 2)).mean()
 
 
 def weighted_attention(student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
@@ -148,4 +150,5 @@ def factor_transfer(student: Tensor, teacher: Tensor, *, mode: Literal["paper", 
     if mode == "repdistiller":
         student, teacher = attention_map(student), attention_map(teacher)
     require_same_shape("factor_transfer", student, teacher, "(N, C, H, W)")
-    return (unit(student.flatten(1), 1) - unit(teacher.flatten(1), 1)).abs().mean()
+    dims = tuple(range(1, student.ndim))
+    return (unit(student, dims) - unit(teacher, dims)).abs().sum() / student.numel()

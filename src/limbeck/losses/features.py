@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.losses.checks import require_same_shape, require_weights
-from limbeck.losses.sizes import average_pool, to_smaller, unit
+from limbeck.losses.sizes import average_pool, squared_error, to_smaller, unit
 
 
 def hint(student: Tensor, teacher: Tensor) -> Tensor:
@@ -31,7 +30,7 @@ def hint(student: Tensor, teacher: Tensor) -> Tensor:
     mean is RepDistiller's and mdistiller's.
     """
     require_same_shape("hint", student, teacher, "the same")
-    return F.mse_loss(student, teacher)
+    return squared_error(student, teacher)
 
 
 def weighted_hint(student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
@@ -56,7 +55,8 @@ def weighted_hint(student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
     """
     require_same_shape("weighted_hint", student, teacher, "(N, ...)")
     require_weights("weighted_hint", weights, len(student))
-    return (weights * (student - teacher).square().flatten(1).mean(dim=1)).mean()
+    squares = (student - teacher).square().sum(tuple(range(1, student.ndim)))
+    return (weights * squares).mean() * len(student) / student.numel()
 
 
 def frobenius(student: Tensor, teacher: Tensor) -> Tensor:
@@ -107,13 +107,16 @@ def hcl(student: Tensor, teacher: Tensor, *, levels: Sequence[int] = (4, 2, 1)) 
     if any(level < 1 for level in levels):
         raise ValueError(f"hcl needs levels of 1 or more; got {tuple(levels)}. Name sides of grids, as (4, 2, 1).")
     height = student.shape[2] if student.ndim == 4 else 1
-    loss, weight, total = F.mse_loss(student, teacher), 1.0, 1.0
+    loss, weight, total = squared_error(student, teacher), 1.0, 1.0
+    maps, cells = (student, teacher), 0
     for level in levels:
         if level < height:
             weight /= 2
             total += weight
-            size = (level, level)
-            loss = loss + weight * F.mse_loss(average_pool(student, size), average_pool(teacher, size))
+            if cells % level or any(side % max(cells, 1) for side in student.shape[2:]):
+                maps = student, teacher  # only means of equal cells can be averaged further
+            maps, cells = (average_pool(maps[0], (level, level)), average_pool(maps[1], (level, level))), level
+            loss = loss + weight * squared_error(*maps)
     return loss / total
 
 
@@ -144,8 +147,8 @@ def vid(student: Tensor, teacher: Tensor, variance: Tensor) -> Tensor:
         raise ValueError(
             f"vid needs one variance a channel, ({student.shape[1]},); got {tuple(variance.shape)}. "
             "Make the variance for the teacher's channels.")
-    variance = variance[:, None, None]  # (C, 1, 1)
-    return 0.5 * ((student - teacher).square() / variance + variance.log()).mean()
+    entries = student.numel() / student.shape[1]  # of a channel
+    return 0.5 * ((student - teacher).square().sum((0, 2, 3)) / (entries * variance) + variance.log()).mean()
 
 
 def nst(student: Tensor, teacher: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ def weighed_match(student: Tensor, teacher: Tensor, pair: Tensor, channels: Tens
     """
     if teacher.shape[2:] != student.shape[2:]:
         teacher = F.interpolate(teacher, student.shape[2:], mode="bilinear", align_corners=False)
-    return (pair * (channels * (teacher - student).square().mean((2, 3))).sum(dim=1)).mean()
+    return (pair * (channels * (teacher - student).square().sum((2, 3))).sum(dim=1)).mean() / student[0, 0].numel()
 
 
 class Importance(nn.Module):
