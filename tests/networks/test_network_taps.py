@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from limbeck.networks import ZOO, build
 
-DISTINCT = [name for name in ZOO if name not in ("ffsd_densenet_40_12", "ffsd_googlenet")]
+DISTINCT = [name for name, entry in ZOO.items()
+            if entry.task == "classification" and name not in ("ffsd_densenet_40_12", "ffsd_googlenet")]
 FAMILIES = ("resnet20", "resnet8x4", "resnet18", "resnet50", "wrn_16_1", "wrn_16_2", "vgg8", "vgg13", "mobilenetv2",
             "mobilenetv1", "shufflev1", "shufflev2", "ffsd_wrn_16_2", "densenet_40_12", "googlenet", "digits_small")
 LINEAR_ENDS = ("mobilenetv2", "mobilenetv1")  # the stage is tapped where no activation follows, or before it
