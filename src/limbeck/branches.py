@@ -23,6 +23,7 @@ class Branch(Member):
 
     Attributes:
         stages: The network's stages among the taps.
+        auxiliary: The network's auxiliary outputs that lie behind the layer, computed anew.
 
     Args:
         network: Trunk and first branch.
@@ -40,9 +41,14 @@ class Branch(Member):
     def __init__(self, network: Network, read: str, layer: str, *, seed: int, taps: Sequence[str] = ()):
         super().__init__()
         self.reads, self.stages = (read,), tuple(stage for stage in network.stages if stage in taps)
-        self.module = after(network.fresh(seed).module, network.resolve(layer), name=network.name)
+        heads = {tap: network.resolve(tap) for tap in network.auxiliary}
+        self.module = after(network.fresh(seed).module, network.resolve(layer), name=network.name,
+                            heads=list(heads.values()))
+        layers = dict(self.module.named_modules())
+        self.auxiliary = {tap: network.auxiliary[tap] for tap, path in heads.items() if path in layers}
         dummy = torch.zeros(1, *network.shape(layer))
-        self._reader = Reader(self.module, {tap: network.resolve(tap) for tap in taps}, dummy)
+        read = {tap: network.resolve(tap) for tap in (*taps, *self.auxiliary)}
+        self._reader = Reader(self.module, read, dummy)
         self.in_place = dummy._version > 0  # it overwrites what it is given, which others read too
 
     def shape(self, tap: str) -> tuple[int, ...]:
@@ -66,7 +72,7 @@ def branch_point(network: Network, layer: str | None) -> str:
     return layer or network.stages[-2]
 
 
-def after(module: nn.Module, address: str, *, name: str = "") -> fx.GraphModule:
+def after(module: nn.Module, address: str, *, name: str = "", heads: Sequence[str] = ()) -> fx.GraphModule:
     """What a network does behind a layer, as a module from that layer's tensor to the logits.
 
     Only the forward passes of what contains the layer are traced; every other module runs as it is. The result holds
@@ -76,6 +82,7 @@ def after(module: nn.Module, address: str, *, name: str = "") -> fx.GraphModule:
         module: Any network.
         address: The layer: `PATH`, `PATH:in` or `PATH#2`.
         name: What messages call the network.
+        heads: Modules that are to run although the logits do not hang on them, where they hang on the layer alone.
 
     Raises:
         Mistake: If its forward pass cannot be traced, does otherwise in evaluation than its layers say, or leads past
@@ -84,13 +91,16 @@ def after(module: nn.Module, address: str, *, name: str = "") -> fx.GraphModule:
     name, layer = name or type(module).__name__, Address.parse(address)
     graph = _traced(module, layer, name)
     cut = _node(graph, layer, name)
-    needed = _needed(graph, cut)
+    needed = _needed([node for node in graph.nodes if node.op == "output"], cut)
     if any(node.op == "placeholder" for node in needed):
         order = list(graph.nodes)
         early = [node for node in order[:order.index(cut)] if node in needed and node.op != "get_attr"]
         past = [str(node.target) for node in early if any(user in needed and user not in early for user in node.users)]
         raise Mistake(f"branches begin behind a layer that all else passes through; {', '.join(past)} of {name} is "
                       f"read behind '{address}' too. Name another layer in `split`: the end of a stage.")
+    for head in (node for node in graph.nodes if node.op == "call_module" and node.target in heads):
+        own = _needed([head], cut)
+        needed |= set() if any(node.op == "placeholder" for node in own) else own
     rest = fx.Graph()
     copies = {cut: rest.placeholder("x")}
     for node in graph.nodes:
@@ -136,10 +146,10 @@ def _node(graph: fx.Graph, layer: Address, name: str) -> fx.Node:
     return given
 
 
-def _needed(graph: fx.Graph, cut: fx.Node) -> set[fx.Node]:
-    """Everything that the output hangs on, other than through the cut."""
+def _needed(ends: Sequence[fx.Node], cut: fx.Node) -> set[fx.Node]:
+    """Everything that these hang on, other than through the cut."""
     needed: set[fx.Node] = set()
-    waiting = [node for node in graph.nodes if node.op == "output"]
+    waiting = list(ends)
     while waiting:
         node = waiting.pop()
         if node is not cut and node not in needed:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -27,12 +28,15 @@ class Member(nn.Module):
         answers: Whether its `logits` are an answer to the task, to be scored beside the deployed member's.
         labelled: Whether it reads the targets, one class for each image: see `Term`.
         indexed: Whether it remembers images by `Batch.index`: see `Term`.
+        auxiliary: Taps that answer the task as well, to help in training, and how much each weighs in the supervised
+            loss beside the logits.
     """
 
     reads: tuple[str, ...] = ()
     answers: bool = False
     labelled: bool = False
     indexed: bool = False
+    auxiliary: Mapping[str, float] = MappingProxyType({})
 
     def forward(self, seen: Seen) -> Outputs:
         """What this member computes in this step, by tap."""
@@ -89,7 +93,8 @@ class Network(Member):
     """A network that looks at the images, normalised (and resized, if asked) for itself, read at named layers.
 
     Args:
-        module: Any nn.Module from normalised images (N, C, H, W) to logits. It is not edited.
+        module: Any nn.Module from normalised images (N, C, H, W) to logits. It is not edited. Its `taps`, where it has
+            such, are canonical names of its layers; its `auxiliary`, tap -> weight, is the member's.
         name: What messages call it.
         size: (C, H, W) of the images that it sees.
         statistics: Its input statistics.
@@ -115,6 +120,7 @@ class Network(Member):
         super().__init__()
         self.module = module
         self.name, self.size, self.statistics, self.resize, self.factory = name, size, statistics, resize, factory
+        self.auxiliary = dict(getattr(module, "auxiliary", {}))
         self.register_buffer("mean", torch.tensor(statistics.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(statistics.std).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("places", None if places is None else torch.tensor(places), persistent=False)
@@ -147,7 +153,7 @@ class Network(Member):
 
     @property
     def num_classes(self) -> int:
-        """Number of logits."""
+        """Number of logits: of an image, or of each pixel."""
         return self._reader.shapes["logits"][0] if self.places is None else len(self.places)
 
     def tap(self, taps: Iterable[str]) -> None:

@@ -93,6 +93,8 @@ class Method(nn.Module):
         self.__dict__["companion"] = companion
         self.process, self.deploy, self.views = process, deploy, tuple(views)
         self.turns = tuple(turns or [Turn(frozenset(terms))])
+        for term in self.terms.values():
+            term.meet(self.members)
         self._check()
         for address in self.reads():
             self._tap(address)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.errors import Mistake
+from limbeck.members import Member
 from limbeck.seen import Clock, Seen
 from limbeck.tasks import Task
 
@@ -35,6 +36,9 @@ class Term(nn.Module):
     sure: bool = False
     indexed: bool = False
 
+    def meet(self, members: Mapping[str, Member]) -> None:
+        """Called once when the method is put together, before layers are tapped: what it reads may hang on whom."""
+
     def forward(self, seen: Seen) -> Tensor:
         """The term's value; whom it pulls follows from what it reads live."""
         raise TypeError(f"{type(self).__name__} must define forward(seen) -> Tensor")
@@ -49,12 +53,16 @@ def full(x: Tensor) -> Tensor:
 
 
 class Supervise(Term):
-    """The task's own loss of one member against the targets.
+    """The task's own loss of one member against the targets, and of its auxiliary outputs by their weights.
+
+        loss = task.loss(logits) + sum_a weight_a * task.loss(output a)
+
+    An auxiliary output is one that the member declares (`Member.auxiliary`), as the head on PSPNet's third stage.
 
     Args:
         member: Who is supervised.
         task: What says how; its `loss` takes (output, targets).
-        tap: Which output.
+        tap: Which output; auxiliary ones belong to the logits.
     """
 
     searchable = False
@@ -62,8 +70,13 @@ class Supervise(Term):
 
     def __init__(self, member: str, task: Task, *, tap: str = "logits"):
         super().__init__()
-        self.address = f"{member}.{tap}"
+        self.address, self.auxiliary = f"{member}.{tap}", dict[str, float]()
         self.reads, self.owner, self.task = (self.address,), member, task
+
+    def meet(self, members: Mapping[str, Member]) -> None:
+        if self.address == f"{self.owner}.logits" and self.owner in members:
+            self.auxiliary = {f"{self.owner}.{t}": weight for t, weight in members[self.owner].auxiliary.items()}
+            self.reads = (self.address, *self.auxiliary)
 
     def forward(self, seen: Seen) -> Tensor:
         targets = seen.batch.targets
@@ -71,7 +84,10 @@ class Supervise(Term):
             raise Mistake(f"a supervised loss of '{self.owner}' needs labelled images; these have none. "
                           f"Give labelled data, or set the weight of the supervised term to 0.")
         with torch.autocast(seen.batch.images.device.type, enabled=False):
-            return self.task.loss(full(seen[self.address]), targets)
+            loss = self.task.loss(full(seen[self.address]), targets)
+            for address, weight in self.auxiliary.items():
+                loss = loss + weight * self.task.loss(full(seen[address]), targets)
+            return loss
 
 
 class Match(Term):
