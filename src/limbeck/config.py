@@ -134,6 +134,9 @@ class TrainingSettings(Settings):
     channels_last: bool = Field(True, description="keep maps with channels innermost: faster convolutions")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="part of each label that the supervised loss spreads "
                                                                  "evenly over all classes")
+    ema: float | None = Field(None, gt=0, lt=1, description="decay of a moving average of the student, scored beside")
+    ema_warm_up: bool = Field(True, description="weigh early steps more: decay at most (1 + step) / (10 + step)")
+    deploy_ema: bool = Field(False, description="ship the moving average in place of the student")
     clip_gradients: float | None = Field(None, gt=0, description="largest norm of all gradients together")
     select: float = Field(0.0, ge=0, lt=1, description="part of the training data held out to choose the best epoch by")
     evaluate_every: int = Field(1, gt=0, description="epochs between two scores")
@@ -142,6 +145,12 @@ class TrainingSettings(Settings):
     check_teacher: bool = Field(True, description="refuse a teacher near chance on a sample of the training data")
     teacher_batch_statistics: bool = Field(False, description="frozen networks normalise by the batch, as released "
                                                               "ReviewKD, OFD and DistPro code does")
+
+    @model_validator(mode="after")
+    def _average_is_kept(self) -> Self:
+        if self.deploy_ema and self.ema is None:
+            raise ValueError("deploy_ema ships a moving average; none is kept. Set training.ema, such as 0.999")
+        return self
 
 
 class SearchSettings(Settings):

@@ -80,7 +80,8 @@ def together(method: Method) -> list[str]:
     ensemble = dict(method.members.items()).get("ensemble")
     if isinstance(ensemble, Ensemble):
         return [name for name in (address.partition(".")[0] for address in ensemble.reads) if name in method.members]
-    return [name for name, member in method.members.items() if isinstance(member, Network)]
+    learning = method.owners()
+    return [name for name, member in method.members.items() if isinstance(member, Network) and name in learning]
 
 
 @torch.no_grad()

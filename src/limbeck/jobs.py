@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from limbeck import engine, ranks, wiring
 from limbeck.config import Job
 from limbeck.data import Batches
 from limbeck.data.sources import check_source
+from limbeck.ema import with_average
 from limbeck.errors import Mistake
 from limbeck.evaluation import score
 from limbeck.finished import Finished
@@ -178,18 +180,24 @@ def _trainer(parts: Parts, run: Run, found: Recorded | None) -> Trainer:
 def staged(parts: Parts, found: Recorded | None) -> list[Stage]:
     """What is trained, one stage after the other: the method's own, or its one stage under a search or a process.
 
+    In the last one a moving average of the student goes along, where that is asked for.
+
     Args:
         parts: The job's.
         found: The process to replay, if there is one.
     """
     if parts.verb == "search":
         return [parts.stage(wiring.under_search(parts.method, parts.job))]
-    if found is None and parts.job.process.use != "equal":
-        return parts.stages
-    method, note = wiring.under_replay(parts.method, parts.job.process, found, parts.job.schedule)
-    if note:
-        parts.display.say(note)
-    return [parts.stage(method)]
+    stages, settings = parts.stages, parts.job.training
+    if found is not None or parts.job.process.use == "equal":
+        method, note = wiring.under_replay(parts.method, parts.job.process, found, parts.job.schedule)
+        stages = [parts.stage(method)]
+        if note:
+            parts.display.say(note)
+    if settings.ema is None:
+        return stages
+    averaged = with_average(stages[-1].method, settings.ema, warm_up=settings.ema_warm_up, deploy=settings.deploy_ema)
+    return [*stages[:-1], replace(stages[-1], method=averaged)]
 
 
 def search_epochs(job: Job) -> float:

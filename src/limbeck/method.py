@@ -184,15 +184,18 @@ class Method(nn.Module):
         return losses
 
     def owners(self) -> dict[str, list[nn.Parameter]]:
-        """Each member's parameters and those of the terms it owns, each parameter exactly once; empty ones left out."""
-        owned = {name: list(member.parameters()) for name, member in self.members.items()}
+        """Each member's parameters and those of the terms it owns, each parameter exactly once; empty ones left out.
+
+        Parameters that take no gradient, as those of a moving average, are nobody's.
+        """
+        owned = {name: _learned(member) for name, member in self.members.items()}
         for term in self.terms.values():
             if term.owner in owned:
-                owned[term.owner] += list(term.parameters())
+                owned[term.owner] += _learned(term)
         counts: dict[int, int] = {}
         for parameter in (p for parameters in owned.values() for p in parameters):
             counts[id(parameter)] = counts.get(id(parameter), 0) + 1
-        if any(n > 1 for n in counts.values()) or len(counts) != len(list(self.parameters())):
+        if any(n > 1 for n in counts.values()) or len(counts) != len(_learned(self)):
             raise Mistake("every parameter needs exactly one owner; one is shared by two members or terms. "
                           "Use `lend` where a module is only used, and own it where it is trained.")
         return {name: parameters for name, parameters in owned.items() if parameters}
@@ -210,10 +213,16 @@ class Method(nn.Module):
 
     def without(self, dropped: Collection[str]) -> Method:
         """The same members and the other terms, with the weights that they have."""
-        terms = {name: term for name, term in self.terms.items() if name not in dropped}
-        turns = [replace(turn, terms=turn.terms - frozenset(dropped)) for turn in self.turns]
-        return Method(dict(self.members.items()), terms, Without(self.process, dropped), frozen=self.frozen,
-                      deploy=self.deploy, turns=turns, views=self.views, companion=self.companion)
+        return self.remade(terms={name: term for name, term in self.terms.items() if name not in dropped},
+                           process=Without(self.process, dropped),
+                           turns=[replace(turn, terms=turn.terms - frozenset(dropped)) for turn in self.turns])
+
+    def remade(self, **changes: Any) -> Method:
+        """A method of the same parts but for those that are given, by the names of the constructor's arguments."""
+        parts = {"members": dict(self.members.items()), "terms": dict(self.terms.items()), "process": self.process,
+                 "frozen": self.frozen, "deploy": self.deploy, "turns": self.turns, "views": self.views,
+                 "companion": self.companion}
+        return Method(**{**parts, **changes})
 
     def after_step(self, seen: Seen) -> None:
         """Let members and terms update their averages and memories."""
@@ -233,6 +242,10 @@ class Method(nn.Module):
         if not isinstance(member, Network):
             raise Mistake(f"'{self.deploy}' is kept and is no Network; deploy a member that is one.")
         return member
+
+
+def _learned(module: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
 @dataclass

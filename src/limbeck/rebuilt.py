@@ -102,8 +102,8 @@ class Rebuilt:
 
     def test(self, source: str | None = None) -> Batches:
         """The test split, plain: of the run's own data, or of other data of the same classes."""
-        data = self.parts.data if source is None else _other(self.job, source, self.parts.data)
-        return Batches(data.test, 256, train=False, device=self.parts.accelerator.device,
+        split = self.parts.splits["test"] if source is None else _other(self.job, source, self.parts.data).test
+        return Batches(split, 256, train=False, device=self.parts.accelerator.device,
                        workers=self.job.data.workers)
 
 

@@ -84,7 +84,8 @@ def test_training_alone_needs_labels(made: Path, tmp_path: Path, capsys: pytest.
     assert "train needs labels" in capsys.readouterr().err
 
 
-MIXED = ["data.mixup=0.8", "data.cutmix=1.0", "training.label_smoothing=0.1"]
+MIXED = ["data.mixup=0.8", "data.cutmix=1.0", "training.label_smoothing=0.1", "training.ema=0.9",
+         "training.deploy_ema=true"]
 
 
 def test_mixed_and_smoothed_labels_train_and_resume_bit_for_bit(
