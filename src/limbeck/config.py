@@ -100,10 +100,11 @@ class MethodSettings(BaseModel):
 class ScheduleSettings(Settings):
     """How the learning rate goes over the run, all in fractions of its length."""
 
-    kind: Literal["steps", "cosine", "constant"] = "steps"
+    kind: Literal["steps", "cosine", "poly", "constant"] = "steps"
     drops: tuple[float, ...] = Field((0.625, 0.75, 0.875),
                                      description="where `steps` drops: 150, 180, 210 of 240 epochs")
     factor: float = Field(0.1, gt=0, description="what a drop multiplies the rate with")
+    power: float = Field(0.9, gt=0, description="of `poly`, which falls as (1 - part of the run that is done)^power")
     warm_up: float = Field(0.0, ge=0, lt=1, description="part of the run in which the rate rises in a line from 0")
 
 

@@ -69,7 +69,8 @@ def _options(settings: OptimizerSettings) -> dict[str, object]:
 def rate(settings: ScheduleSettings, clock: Clock) -> float:
     """What the base learning rate is multiplied with at this step.
 
-    `steps` and `constant` change at whole epochs where drops fall on them; `cosine` with every step, from 1 to 0.
+    `steps` and `constant` change at whole epochs where drops fall on them; `cosine` and `poly` with every step, from 1
+    to 0: over what follows the warm-up.
 
     Args:
         settings: The schedule.
@@ -78,8 +79,11 @@ def rate(settings: ScheduleSettings, clock: Clock) -> float:
     done = clock.step / clock.steps
     if done < settings.warm_up:
         return min(1.0, (clock.step + 1) / (settings.warm_up * clock.steps))
+    falling = (done - settings.warm_up) / (1 - settings.warm_up)
     if settings.kind == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * (done - settings.warm_up) / (1 - settings.warm_up)))
+        return 0.5 * (1 + math.cos(math.pi * falling))
+    if settings.kind == "poly":
+        return float((1 - falling) ** settings.power)
     if settings.kind == "steps":
         return settings.factor ** sum(done >= drop - 1e-9 for drop in settings.drops)
     return 1.0
