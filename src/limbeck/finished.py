@@ -11,9 +11,10 @@ from limbeck import engine
 from limbeck.config import Job
 from limbeck.data import Batches, Data, open_data
 from limbeck.errors import Mistake
+from limbeck.known import known_classes
 from limbeck.members import Network
 from limbeck.runs import Run
-from limbeck.sources import known_classes, open_network
+from limbeck.sources import open_network
 from limbeck.tasks.agreement import Agreement
 from limbeck.tasks.classification import Classification
 from limbeck.teachers import first_choices

@@ -230,7 +230,7 @@ def look_at_teacher(parts: Parts) -> float | None:
     if parts.teacher is None or not parts.job.training.check_teacher:
         return None
     split = parts.splits["train"]
-    if split.targets is None:
+    if split.targets is None or parts.teacher.unmatched is not None:
         return None
     chosen = split.subset(torch.linspace(0, len(split) - 1, min(len(split), 1000)).long())
     batches = Batches(chosen, 250, train=False, device=parts.accelerator.device)

@@ -9,8 +9,8 @@ from typing import Any
 from limbeck.config import Job
 from limbeck.data import Data
 from limbeck.errors import Mistake
+from limbeck.known import known_classes
 from limbeck.method import Method, Stage
-from limbeck.sources import known_classes
 from limbeck.terms import Supervise
 
 _MEND = "Give labelled data, or choose a method that learns from the teacher alone, such as kd or reviewkd"

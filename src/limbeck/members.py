@@ -104,12 +104,14 @@ class Network(Member):
             than the data, or knows them in another order. None for all.
 
     Attributes:
+        unmatched: Why its logits are no answers for the data's classes, if so: then it can teach by its features alone.
         view: Which of `batch.views` it looks at in training; None is the images themselves. In eval mode everyone looks
             at these.
     """
 
     answers = True
     view: int | None = None
+    unmatched: str | None = None
     mean: Tensor
     std: Tensor
     places: Tensor | None

@@ -84,7 +84,7 @@ class Parts:
         if self.job.teacher is None or self.verb == "train":
             return None
         _ = self.student  # always drawn first, so that an untrained teacher is the same in every verb
-        return open_network(self.job.teacher, self.data, finished=True, say=self.display.say)
+        return open_network(self.job.teacher, self.data, finished=True, features=True, say=self.display.say)
 
     @cached_property
     def further(self) -> dict[str, list[Network]]:
@@ -101,6 +101,7 @@ class Parts:
         student, teacher, further = self.student, self.teacher, self.further
         torch.manual_seed(self.job.seed + 1)
         stages = wiring.build_stages(self.job.method, student, teacher, setting, further)
+        self._check_answers(stages)
         if split.targets is None:
             stages, note = labels.without_labels(self.job.method.name, stages)
             self.display.say(note)
@@ -110,6 +111,17 @@ class Parts:
             frozen.batch_statistics |= self.job.training.teacher_batch_statistics
             frozen.train()
         return stages
+
+    def _check_answers(self, stages: Sequence[Stage]) -> None:
+        """A teacher of other classes than the data's may teach by its features, and not by its logits."""
+        if self.teacher is None or self.teacher.unmatched is None:
+            return
+        for method in (stage.method for stage in stages):
+            names = [name for name, frozen in method.frozen.items() if frozen.network is self.teacher]
+            if any(f"{name}.logits" in method.reads() for name in names):
+                raise Mistake(self.teacher.unmatched)
+        self.display.say(f"{self.teacher.name} knows other classes than the data; method {self.job.method.name} learns "
+                         f"from its features alone.")
 
     @property
     def mixing(self) -> Mixing | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,12 +15,15 @@ from limbeck import places
 from limbeck.config import NetworkSettings
 from limbeck.data import Data
 from limbeck.errors import Mistake, nearest
+from limbeck.known import DESCRIPTION, description, is_run, known_classes
 from limbeck.members import STATISTICS, Network, Statistics
 from limbeck.naming import BY_ORDER, Names, match_classes
 from limbeck.networks import build, find
 from limbeck.networks.checkpoints import load_into, read_state
 
-_DESCRIPTION, _WEIGHTS = "network.json", "student.safetensors"
+_WEIGHTS = "student.safetensors"
+_Places = tuple[Sequence[int] | None, str | None]
+"""Which of a network's logits it answers with, None for all; and why they are none for the data, if so."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def check_network(settings: NetworkSettings) -> None:
     if isinstance(settings.classes, str) and settings.classes != BY_ORDER and not Path(settings.classes).is_file():
         raise Mistake(f"classes of {settings.name} are a mapping, a YAML file of one, or {BY_ORDER}; there is no file "
                       f"'{settings.classes}'. Check the path.")
-    if _is_run(settings.name):
+    if is_run(settings.name):
         return
     if kind in ("timm", "torchvision") and name:
         _known(kind, name)
@@ -53,7 +55,7 @@ def check_network(settings: NetworkSettings) -> None:
     elif kind == settings.name:
         if "/" in settings.name or settings.name.startswith("."):
             raise Mistake(f"a network is needed; {settings.name} is no folder of a finished run (it holds no "
-                          f"{_DESCRIPTION}). Give the folder that --run named, once its job is done.")
+                          f"{DESCRIPTION}). Give the folder that --run named, once its job is done.")
         find(settings.name)
     else:
         raise Mistake(f"a network is NAME, timm:NAME, torchvision:NAME, py:module:factory or a run's folder; got "
@@ -65,7 +67,7 @@ def check_network(settings: NetworkSettings) -> None:
                       f"own. Give a checkpoint's path behind the @.")
 
 
-def open_network(settings: NetworkSettings, data: Data, *, finished: bool = False,
+def open_network(settings: NetworkSettings, data: Data, *, finished: bool = False, features: bool = False,
                  say: Callable[[str], None] = lambda note: None) -> Network:
     """Build a network, load its weights, and tell it what images it gets.
 
@@ -74,13 +76,15 @@ def open_network(settings: NetworkSettings, data: Data, *, finished: bool = Fals
         data: What it will see; its classes and statistics.
         finished: It answers as it is, and learns no more: where it knows other classes than the data, or in another
             order, its logits are matched to the data's classes by name. Otherwise its head is one for the data.
+        features: A finished network may know other classes altogether: then it says so in `unmatched`, keeps its own
+            logits, and can teach by its features.
         say: Takes what was matched.
 
     Raises:
         Mistake: If weights, classes or names do not fit.
     """
-    if _is_run(settings.name):
-        return _from_run(Path(settings.name), settings, data, finished, say)
+    if is_run(settings.name):
+        return _from_run(Path(settings.name), settings, data, _Match(finished, features, say))
     own = known_classes(settings) if finished else None
     origin = _origin(settings.name, len(own or data.classes))
     pretrained = settings.weights == "pretrained"
@@ -90,49 +94,32 @@ def open_network(settings: NetworkSettings, data: Data, *, finished: bool = Fals
     fixed = settings.size or origin.fixed_size
     other = fixed not in (None, data.image_size[0]) or (fixed is not None and data.image_size[0] != data.image_size[1])
     size = (3, fixed, fixed) if fixed and other else (3, *data.image_size)
-    return Network(module, name=settings.name, size=size, statistics=_statistics(settings, origin.statistics, data),
-                   resize=bool(other), factory=origin.build,
-                   places=_places(settings, own, data, say) if own is not None else None)
+    places, unmatched = (None, None) if own is None else _Match(finished, features, say).of(settings, own, data)
+    network = Network(module, name=settings.name, size=size, statistics=_statistics(settings, origin.statistics, data),
+                      resize=bool(other), factory=origin.build, places=places)
+    network.unmatched = unmatched
+    return network
 
 
-def known_classes(settings: NetworkSettings) -> Sequence[Names] | None:
-    """What a network calls the classes that it knows, as far as it says: a run's folder, or weights of its source.
+@dataclass(frozen=True)
+class _Match:
+    """How the classes of a network are brought to the data's; see `open_network`."""
 
-    Those who know ImageNet's 1,000 classes know them by their codes (`n01440764`), too.
-    """
-    if _is_run(settings.name):
-        return [(name,) for name in _description(Path(settings.name))["classes"]]
-    kind, _, name = settings.name.partition(":")
-    if settings.weights != "pretrained" or kind not in ("timm", "torchvision"):
-        return None
-    if kind == "torchvision":
-        from torchvision import models
+    finished: bool
+    features: bool
+    say: Callable[[str], None]
 
-        names = [(str(one),) for one in models.get_model_weights(name)["DEFAULT"].meta["categories"]]
-        return [(*own, *more) for own, more in zip(names, _imagenet(), strict=True)] if len(names) == 1000 else names
-    import timm
-
-    config = timm.get_pretrained_cfg(name)
-    if config is None or config.num_classes != 1000:
-        return [(str(one),) for one in config.label_names] if config is not None and config.label_names else None
-    return _imagenet()
-
-
-def _imagenet() -> list[Names]:
-    """ImageNet's classes: code, description, and each word of it."""
-    from timm.data import ImageNetInfo
-
-    known = ImageNetInfo("imagenet-1k")
-    return [(code, words, *words.split(", ")) for code, words in
-            zip(known.label_names(), known.label_descriptions(), strict=True)]
-
-
-def _places(settings: NetworkSettings, own: Sequence[Names], data: Data,
-            say: Callable[[str], None]) -> Sequence[int] | None:
-    matched = match_classes(settings.name, own, data.classes, settings.classes)
-    if matched.note:
-        say(matched.note)
-    return matched.places
+    def of(self, settings: NetworkSettings, own: Sequence[Names], data: Data) -> _Places:
+        """Which of its logits it answers with, None for all; and why they are none for the data, if so."""
+        try:
+            matched = match_classes(settings.name, own, data.classes, settings.classes)
+        except Mistake as mistake:
+            if not self.features:
+                raise
+            return None, str(mistake)
+        if matched.note:
+            self.say(matched.note)
+        return matched.places, None
 
 
 def untrained(name: str, *, classes: int) -> tuple[nn.Module, int | None]:
@@ -153,24 +140,11 @@ def describe(network: Network, classes: tuple[str, ...]) -> dict[str, Any]:
             "fingerprint": network.fingerprint(), "parameters": sum(p.numel() for p in network.module.parameters())}
 
 
-def _is_run(name: str) -> bool:
-    return (Path(name) / _DESCRIPTION).is_file()
-
-
-def _description(folder: Path) -> dict[str, Any]:
-    try:
-        about: dict[str, Any] = json.loads((folder / _DESCRIPTION).read_text())
-    except ValueError:
-        raise Mistake(f"{folder / _DESCRIPTION} cannot be read as JSON. Train that network again.") from None
-    return about
-
-
-def _from_run(folder: Path, settings: NetworkSettings, data: Data, finished: bool,
-              say: Callable[[str], None]) -> Network:
-    about, places = _description(folder), None
+def _from_run(folder: Path, settings: NetworkSettings, data: Data, match: _Match) -> Network:
+    about, places, unmatched = description(folder), None, None
     classes = tuple(about["classes"])
-    if finished:
-        places = _places(settings, [(name,) for name in classes], data, say)
+    if match.finished:
+        places, unmatched = match.of(settings, [(name,) for name in classes], data)
     else:
         _check_classes(folder, classes, data.classes)
     factory = _origin(about["name"], len(classes)).build
@@ -179,8 +153,10 @@ def _from_run(folder: Path, settings: NetworkSettings, data: Data, finished: boo
     load_into(module, read_state(weights), str(weights))
     size, statistics = tuple(about["size"]), Statistics(tuple(about["mean"]), tuple(about["std"]))
     resize = about["resize"] or size[1:] != tuple(data.image_size)
-    return Network(module, name=about["name"], size=size, statistics=_statistics(settings, statistics, data),
-                   resize=resize, factory=factory, places=places)
+    network = Network(module, name=about["name"], size=size, statistics=_statistics(settings, statistics, data),
+                      resize=resize, factory=factory, places=places)
+    network.unmatched = unmatched
+    return network
 
 
 def _check_classes(folder: Path, own: tuple[str, ...], wanted: tuple[str, ...]) -> None:

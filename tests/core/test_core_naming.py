@@ -8,7 +8,9 @@ import pytest
 import torch
 from core_tiny import Plain
 
+from limbeck.config import NetworkSettings
 from limbeck.errors import Mistake
+from limbeck.known import known_classes
 from limbeck.members import Network, Statistics
 from limbeck.naming import BY_ORDER, match_classes
 
@@ -93,3 +95,13 @@ def test_a_network_answers_with_the_chosen_logits_alone() -> None:
     assert chosen.shape("logits") == (2,)
     assert chosen.fingerprint() != fingerprint
     assert chosen.fresh(0).num_classes == 2
+
+
+@pytest.mark.parametrize("network", ["timm:resnet34.tv_in1k", "torchvision:resnet18"])
+def test_imagenets_classes_are_known_by_code_description_and_word(network: str) -> None:
+    known = known_classes(NetworkSettings(name=network, weights="pretrained"))
+    assert known is not None
+    assert len(known) == 1000
+    for name in ("n01443537", "goldfish", "goldfish, Carassius auratus", "Carassius auratus"):
+        assert match_classes(network, known, (name, "n01440764")).places == (1, 0)
+    assert known_classes(NetworkSettings(name=network)) is None

@@ -60,6 +60,18 @@ def test_names_that_do_not_match_ask_for_a_mapping(
                    ) == 0
 
 
+def test_a_teacher_of_other_classes_teaches_by_its_features(
+        teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data = photographs(tmp_path / "data", ["red", "green"], called=["x", "y"])
+    words = ["distill", "--run", tmp_path / "run", "--data", data, "--teacher", teacher, *KD[:2], "--epochs", "1",
+             "--device", "cpu", "--method"]
+    assert limbeck(*words, "at") == 0
+    assert "method at learns from its features alone" in " ".join(capsys.readouterr().err.split())
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["teacher"]["sample_accuracy"] is None
+    assert limbeck(*words[:2], tmp_path / "other", *words[3:], "kd+at") == 2
+    assert "of 2, 2 are not there by name" in capsys.readouterr().err
+
+
 def test_a_student_has_no_other_classes(teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     words = ["--data", "digits", "--teacher", teacher, *KD, "--set", "student.classes=by-order"]
     assert limbeck("distill", "--run", tmp_path / "run", *words, "--quiet") == 2
