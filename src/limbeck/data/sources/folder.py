@@ -23,7 +23,7 @@ class Files:
     as the workers count references to them.
     """
 
-    def __init__(self, paths: Iterable[Path]):
+    def __init__(self, paths: Iterable[Path | str]):
         self._paths = np.array([os.fsencode(path) for path in paths], dtype=np.bytes_)
 
     def __len__(self) -> int:
@@ -43,14 +43,17 @@ class Files:
 
     def select(self, rows: Sequence[int]) -> Files:
         """Only these files."""
-        return Files(map(self.path, rows))
+        chosen = Files(())
+        chosen._paths = self._paths[list(rows)]
+        return chosen
 
 
 def open_folder(folder: Path) -> Source:
     """FOLDER/train/CLASS/* and FOLDER/test/CLASS/* (or val, validation, valid), or only FOLDER/CLASS/*.
 
     Classes are sorted by name. Images may lie deeper within their class; those beside class folders are not read.
-    Where there is no class folder at all, images are unlabelled.
+    Where there is no class folder at all, images are unlabelled. A split to be scored may also have its images
+    together and their classes in a list: see `listed`; so Tiny-ImageNet and ImageNet are read as they are published.
 
     Raises:
         Mistake: If there are no images, a class has none to train on, or the test split has a class of its own.
@@ -61,6 +64,7 @@ def open_folder(folder: Path) -> Source:
                       "is trained on 'train', or give the folder that holds the classes")
     splits = {name: _list(folder / name) for name in there} if there else {"train": _list(folder)}
     train = splits["train"]
+    splits |= {name: _together(folder, name, split, train.classes) for name, split in splits.items() if name != "train"}
     empty = [name for name in train.classes if name not in train.labels]
     if empty or not train.paths:
         raise Mistake(f"training needs images of every class ({', '.join(sorted(SUFFIXES))}); {folder} has none"
@@ -79,7 +83,7 @@ class _Split:
     """What lies in the folder of one split: classes, files, and the class of each file where there are classes."""
 
     classes: tuple[str, ...]
-    paths: list[Path]
+    paths: list[str]
     labels: list[str]
 
     def part(self, classes: Sequence[str]) -> Part:
@@ -89,13 +93,62 @@ class _Split:
 
 
 def _list(folder: Path) -> _Split:
-    classes = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
-    if not classes:
-        return _Split((), _images(folder.iterdir()), [])
-    by_class = {name: _images((folder / name).rglob("*")) for name in classes}
-    return _Split(classes, [path for name in classes for path in by_class[name]],
-                  [name for name in classes for _ in by_class[name]])
+    with os.scandir(folder) as entries:
+        below = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    if not below:
+        return _Split((), _images(folder), [])
+    by_class = {name: _images(folder / name) for name in below}
+    return _Split(tuple(below), [path for name in below for path in by_class[name]],
+                  [name for name in below for _ in by_class[name]])
 
 
-def _images(paths: Iterable[Path]) -> list[Path]:
-    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+def _images(folder: Path) -> list[str]:
+    """Images anywhere below a folder, sorted by path; nothing hidden."""
+    found: list[str] = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [os.path.join(place, name) for name in names
+                  if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")]
+    return sorted(found, key=lambda path: path.split(os.sep))  # folder by folder, as paths compare
+
+
+def _together(folder: Path, name: str, split: _Split, classes: Sequence[str]) -> _Split:
+    """A split whose images lie together, labelled by its list where there is one; any other split as it is."""
+    if not classes or set(split.classes) & set(classes) or len(split.classes) > 1:
+        return split
+    found = listed(folder, name, split.paths)
+    if found is None:
+        return split if split.classes not in ((), ("images",)) else _Split((), split.paths, [])
+    return _Split(tuple(sorted(set(found))), split.paths, found)
+
+
+def listed(folder: Path, name: str, paths: Sequence[str]) -> list[str] | None:
+    """The class of each image of a split, as a list says: lines of image and class, and perhaps more.
+
+    A list is a .txt, .csv or .tsv file in the split's folder (Tiny-ImageNet's `val/val_annotations.txt`), or one beside
+    it with the split's name in its own (ImageNet's `LOC_val_solution.csv`). Images are named with or without suffix.
+
+    Args:
+        folder: Of the whole data set.
+        name: Of the split.
+        paths: Its images.
+
+    Returns:
+        Their classes; None where there is no list that names any of them.
+
+    Raises:
+        Mistake: If a list names some of the images only.
+    """
+    files = [*(folder / name).iterdir(), *(file for file in folder.iterdir() if name in file.stem.split("_"))]
+    for file in sorted(file for file in files if file.suffix in (".txt", ".csv", ".tsv")):
+        words = (line.replace(",", " ").split() for line in file.read_text(errors="replace").splitlines())
+        known = {os.path.splitext(line[0])[0]: line[1] for line in words if len(line) > 1}
+        stems = [os.path.splitext(os.path.basename(path))[0] for path in paths]
+        missing = [stem for stem in stems if stem not in known]
+        if len(missing) == len(stems):
+            continue
+        if missing:
+            raise Mistake(f"a list of classes needs every image of its split; {file} lacks {len(missing)} of "
+                          f"{len(stems)} images of '{name}', as {missing[0]}. Complete it, or take these images away")
+        return [known[stem] for stem in stems]
+    return None
