@@ -13,7 +13,7 @@ from torch import Tensor
 
 from limbeck.config import DataSettings
 from limbeck.data import SOURCES, Augmentation, Batches, Data, Split, hold_out, open_data, opening
-from limbeck.data.images import Images
+from limbeck.data.images import Images, resize
 from limbeck.data.streaming import MARGIN, Streamed
 from limbeck.errors import Mistake
 
@@ -161,6 +161,21 @@ def test_size_is_what_was_asked_for(photographs: Callable[..., Path]) -> None:
     assert opened(folder, size=5).image_size == (5, 5)
     assert opened(folder, in_memory=False).image_size == (10, 10)
     assert opened("digits", size=16).image_size == (16, 16)
+
+
+def test_small_images_are_enlarged_batch_by_batch() -> None:
+    data, small = opened("digits", size=32, classes=2), opened("digits", classes=2)
+    store = data.train.store
+    assert isinstance(store, Images)
+    assert store.pixels.shape[2:] == (8, 8)
+    assert (data.image_size, data.augmentation) == ((32, 32), Augmentation("crop", 4))
+    wanted = resize(small.train.store.sample(small.train.index), 32)
+    assert torch.equal(store.sample(data.train.index), wanted)
+    batch = next(Batches(data.train, 5, train=False).epoch())
+    assert torch.equal(batch.images, wanted[:5] / 255)
+    drawn = next(Batches(data.train, 5, train=True, augmentation=data.augmentation).epoch())
+    held = Split.whole(Images(wanted), data.train.targets)
+    assert torch.equal(drawn.images, next(Batches(held, 5, train=True, augmentation=data.augmentation).epoch()).images)
 
 
 def test_small_images_of_unequal_sizes_need_a_size(photographs: Callable[..., Path]) -> None:

@@ -82,7 +82,8 @@ class Data:
 
 
 def _sampled(split: Split) -> Tensor:
-    """Rows that speak for a split: all where they are in memory."""
-    if isinstance(split.store, Images) or len(split) <= SAMPLE:
+    """Rows that speak for a split: all where they are in memory at their size."""
+    whole = isinstance(split.store, Images) and split.store.enlarged is None
+    if whole or len(split) <= SAMPLE:
         return split.index
     return split.index[torch.arange(SAMPLE) * len(split) // SAMPLE]

@@ -49,11 +49,13 @@ class Images:
 
     Args:
         pixels: uint8 (N, 3, H, W).
+        enlarged: Pixels a side that the square in the middle is brought to, batch by batch before it is augmented; None
+            leaves images as they are. So small images that are wanted large take little memory.
     """
 
-    def __init__(self, pixels: Tensor):
-        self.pixels = pixels
-        self.image_size = (pixels.shape[2], pixels.shape[3])
+    def __init__(self, pixels: Tensor, enlarged: int | None = None):
+        self.pixels, self.enlarged = pixels, enlarged
+        self.image_size = (pixels.shape[2], pixels.shape[3]) if enlarged is None else (enlarged, enlarged)
         self._held: dict[torch.device, Tensor] = {pixels.device: pixels}
 
     def __len__(self) -> int:
@@ -64,10 +66,11 @@ class Images:
         pixels = self._on(device)
         rows, draws = rows.to(pixels.device), draws.to(device)
         for index, drawn in zip(rows.split(batch_size), draws.split(batch_size), strict=True):
-            yield augmentation(pixels.index_select(0, index).to(device), drawn), index.to(device)
+            chosen = resize(pixels.index_select(0, index).to(device), self.enlarged)
+            yield augmentation(chosen, drawn), index.to(device)
 
     def sample(self, rows: Tensor) -> Tensor:
-        return self.pixels[rows]
+        return resize(self.pixels[rows], self.enlarged)
 
     def _on(self, device: torch.device) -> Tensor:
         """The pixels on the device; or where they are, if they would take more than half of what is free there."""
@@ -150,5 +153,7 @@ def resize(pixels: Tensor, size: int | None) -> Tensor:
         return pixels
     side = min(h, w)
     pixels = pixels[:, :, (h - side) // 2:(h + side) // 2, (w - side) // 2:(w + side) // 2]
-    return torch.cat([F.interpolate(part, (size, size), mode="bilinear", antialias=True)
-                      for part in pixels.split(4096)])
+    exact = pixels.device.type == "cpu"  # where whole numbers are interpolated as such
+    return torch.cat([resized if exact else resized.round_().clamp_(0, 255).byte() for resized in (
+        F.interpolate(part if exact else part.float(), (size, size), mode="bilinear", antialias=True)
+        for part in pixels.split(4096))])

@@ -139,7 +139,8 @@ def _split(part: Part, plan: _Plan, share: float, *, skip: bool) -> Split:
     """A part decoded, or ready to be; without what cannot be."""
     images, targets = part.images, part.targets
     if isinstance(images, Tensor):
-        return Split.whole(Images(resize(images, plan.size)), targets)
+        larger = plan.size is not None and plan.size > min(images.shape[2:])
+        return Split.whole(Images(images, plan.size) if larger else Images(resize(images, plan.size)), targets)
     if plan.held:
         pixels, kept = decode_all(images, plan.size, skip=skip)
         return Split.whole(Images(pixels), None if targets is None else targets[kept])
