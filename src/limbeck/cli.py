@@ -39,7 +39,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="show nothing but errors")]
 Catalogue = Enum("Catalogue", {"methods": "methods", "networks": "networks", "data": "data", "recipes": "recipes"})
 Form = Enum("Form", {"text": "text", "markdown": "markdown", "latex": "latex", "csv": "csv"})
 Picture = Enum("Picture", {"curves": "curves", "scores": "scores", "losses": "losses", "rates": "rates",
-                           "process": "process", "students": "students", "features": "features",
+                           "process": "process", "students": "students", "lengths": "lengths", "features": "features",
                            "correlations": "correlations", "attention": "attention"})
 
 
@@ -128,12 +128,16 @@ def table(runs: Annotated[list[Path], typer.Argument(help="folders of runs, or a
           against: Annotated[str | None, typer.Option(help="a method, to test the others against (Welch)")] = None,
           members: Annotated[bool, typer.Option("--members", help="of groups also mean of members, ensemble, fusion, "
                                                                   "leader, any right")] = False,
-          ) -> None:
+          sooner: Annotated[str | None, typer.Option(help="a method trained for several lengths: how many epochs it "
+                                                          "needs for what the others reach")] = None) -> None:
     """Compare runs: mean and deviation over seeds, beside the paper's number where a recipe has one."""
     from limbeck import report
     from limbeck.runs import runs_in
 
     found = report.rows(run for folder in runs for run in runs_in(folder) or [folder])
+    if sooner is not None:
+        typer.echo(report.OF_CELLS[form.value](*report.sooner(found, sooner)))
+        return
     found = report.with_members(found) if members else found
     typer.echo(report.FORMS[form.value](report.against(found, against) if against else found))
 
@@ -176,9 +180,9 @@ def plot(what: Annotated[Picture, typer.Argument(help="what to draw")],
          device: Device = None) -> None:
     """Draw curves or scores of runs, the losses or rates of one, or the process that a search found.
 
-    Of groups: students, their scores by how many learn together. Of finished runs also: features, how the network
-    places its test images (t-SNE); correlations, how far its mean logits of each class are from its teacher's;
-    attention, where everyone in one run looks.
+    Of runs of several lengths: lengths, scores against epochs. Of groups: students, their scores by how many learn
+    together. Of finished runs also: features, how the network places its test images (t-SNE); correlations, how far its
+    mean logits of each class are from its teacher's; attention, where everyone in one run looks.
     """
     from limbeck.report import pictures
 

@@ -9,11 +9,18 @@
     methods:                                              # a list of names does too: [none, kd, at]
       alone: {method: none}
       kd: {method: {name: kd, temperature: 2}, pairs: {large-small: {recipe: {paper: 97.1}}}}
+      distpro: {method: distpro, process: {file: once}}
+    searches:                                             # done once for each pair, into runs/bench/searches/NAME/PAIR
+      once: {method: distpro, search: {epochs: 2}}
+    lengths: [2, 5, 10]                                   # each method at each length, in epochs
+    vary: {optimizer.lr: [0.05, 0.1]}                     # and at each value of any setting
     seeds: [0, 1, 2]
     recipes: [recipes/distpro/table1-reviewkd.yaml]       # rows with pairs of their own
 
-What stands later is on top: common, method, pair, the method's own settings of that pair, `--set`. A run's folder is
-`runs/bench/METHOD/PAIR/SEED`. Runs that would be the same, as a student alone in two pairs, are done once.
+What stands later is on top: common, method, pair, the method's own settings of that pair, what is varied, `--set`. A
+run's folder is `runs/bench/METHOD/PAIR/SEED`, with `epochs-5,lr-0.1` before the seed where settings vary. Runs that
+would be the same, as a student alone in two pairs, are done once. Neither teachers nor searches vary: one process
+serves all lengths and seeds.
 """
 
 from __future__ import annotations
@@ -22,13 +29,25 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, field_validator
 
 from limbeck import wiring
-from limbeck.config import CacheSettings, Job, Settings, job_of, merged, read_job, read_yaml, sections, validated
+from limbeck.config import (
+    NULL,
+    CacheSettings,
+    Job,
+    Settings,
+    job_of,
+    merged,
+    read_job,
+    read_yaml,
+    sections,
+    validated,
+)
 from limbeck.errors import Mistake, nearest
 from limbeck.jobs import check
 from limbeck.parts import Verb
@@ -37,7 +56,8 @@ from limbeck.runs import Run
 
 _Found = TypeVar("_Found")
 _LABEL = re.compile(r"[\w.+-]+")
-_TEACHERS = "teachers"
+_TEACHERS, _SEARCHES = "teachers", "searches"
+_UNFIT = re.compile(r"[^\w.+-]+")
 _NO_TEACHERS = ("teacher", "networks", "method", "search", "process", "cache", "recipe")  # of no use to teachers
 
 
@@ -49,6 +69,9 @@ class Bench(Settings):
     teachers: dict[str, dict[str, Any]] = Field({})
     pairs: dict[str, dict[str, Any]] = Field({})
     methods: dict[str, dict[str, Any]] = Field({})
+    searches: dict[str, dict[str, Any]] = Field({})
+    lengths: list[Annotated[float, Field(gt=0)]] = Field([])
+    vary: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field({})
     seeds: list[int] = Field([0], min_length=1)
     recipes: list[str] = Field([])
 
@@ -159,12 +182,15 @@ def plan(files: Sequence[Path], *, folder: Path | None = None, seeds: Sequence[i
     """
     bench = _bench(files, folder, seeds)
     made, flags = Plan(folder or Path(bench.folder)), dict(over or {})
-    for label in (*bench.teachers, *bench.methods, *bench.pairs):
+    for label in (*bench.teachers, *bench.methods, *bench.pairs, *bench.searches):
         if not _LABEL.fullmatch(label):
             made.wrong[f"names become folders; '{label}' has other signs than letters, digits and . _ + -"] = "names"
     _teachers(made, bench, flags)
+    _searches(made, bench, flags)
     for row, pair, read in _rows(made, bench):
-        _row(made, bench, f"{row}/{pair}".rstrip("/"), partial(read, flags))
+        for label, varied in _variants(bench):
+            where = "/".join(filter(None, (row, pair, label)))
+            _row(made, bench, where, pair, partial(read, {**varied, **flags}))
     if made.wrong:
         lines = [f"{where}: {mistake}".replace("\n", "\n  ") for mistake, where in made.wrong.items()]
         raise Mistake("the sweep does not fit:\n  " + "\n  ".join(lines))
@@ -199,6 +225,30 @@ def _teachers(made: Plan, bench: Bench, flags: Mapping[str, Any]) -> None:
             made.add(Piece(name, "train", job))
 
 
+def _searches(made: Plan, bench: Bench, flags: Mapping[str, Any]) -> None:
+    for label, settings in bench.searches.items():
+        for pair, networks in bench.pairs.items():
+            name = f"{_SEARCHES}/{label}/{pair}"
+            job = made.attempt(name, partial(_piled, (bench.common, settings, networks), flags))
+            if job is None:
+                continue
+            job, looked, after = _taught(made, bench, job)
+            if made.fits(name, partial(check, "search", looked)):
+                made.add(Piece(name, "search", job.model_copy(update={"seed": bench.seeds[0]}), after))
+
+
+def _variants(bench: Bench) -> list[tuple[str, dict[str, Any]]]:
+    """Every choice among what is varied: its label, `epochs-5,lr-0.1`, and its settings by dotted key."""
+    axes = ({"training.epochs": bench.lengths} if bench.lengths else {}) | bench.vary
+    choices = [dict(zip(axes, chosen, strict=True)) for chosen in product(*axes.values())]
+    return [(",".join(f"{key.rpartition('.')[2]}-{_label(value)}" for key, value in choice.items()),
+             {key: NULL if value is None else value for key, value in choice.items()}) for choice in choices]
+
+
+def _label(value: Any) -> str:
+    return _UNFIT.sub("_", f"{value:g}" if isinstance(value, float) else str(value))
+
+
 def _rows(made: Plan, bench: Bench) -> list[tuple[str, str, Callable[[Mapping[str, Any]], Job]]]:
     """(method's label, pair's label, flags -> settings) of everything but teachers."""
     rows: list[tuple[str, str, Callable[[Mapping[str, Any]], Job]]] = []
@@ -229,8 +279,8 @@ def _of_recipe(file: Path, pair: str | None, flags: Mapping[str, Any]) -> Job:
     return read_job(file, flags, pair)
 
 
-def _row(made: Plan, bench: Bench, where: str, read: Callable[[], Job]) -> None:
-    """Add the runs of one method on one pair, a seed each."""
+def _row(made: Plan, bench: Bench, where: str, pair: str, read: Callable[[], Job]) -> None:
+    """Add the runs of one method on one pair at one choice of what varies, a seed each."""
     job = made.attempt(where, read)
     if job is None:
         return
@@ -238,9 +288,22 @@ def _row(made: Plan, bench: Bench, where: str, read: Callable[[], Job]) -> None:
         made.wrong[f"it needs {job.recipe.needs}, which limbeck lacks; leave it out"] = where
     verb: Verb = "train" if job.method.name == "none" else "distill"
     needed = verb == "distill" and made.attempt(where, partial(wiring.needs_teacher, job.method.name))
-    label = Path(job.teacher.name).name if job.teacher and needed else ""
     if not needed:
         job = job.model_copy(update={"teacher": None, "cache": CacheSettings()})
+    job, looked, after = _taught(made, bench, job)
+    if job.process.file in bench.searches and pair in bench.pairs:
+        after = f"{_SEARCHES}/{job.process.file}/{pair}"
+        after = made.same.get(after, after)
+        job, looked = (one.model_copy(update={"process": one.process.model_copy(update={"file": file})})
+                       for one, file in ((job, str(made.folder / after)), (looked, None)))
+    if made.fits(where, partial(check, verb, looked)):
+        for seed in bench.seeds:
+            made.add(Piece(f"{where}/{seed}", verb, job.model_copy(update={"seed": seed}), after))
+
+
+def _taught(made: Plan, bench: Bench, job: Job) -> tuple[Job, Job, str | None]:
+    """A job with the bench's own teacher where it names one; one to be checked before that is there; and its run."""
+    label = Path(job.teacher.name).name if job.teacher else ""
     looked, after = job, None
     if job.teacher is not None and label in bench.teachers and not job.teacher.weights:
         after = made.same.get(f"{_TEACHERS}/{label}", f"{_TEACHERS}/{label}")
@@ -248,6 +311,4 @@ def _row(made: Plan, bench: Bench, where: str, read: Callable[[], Job]) -> None:
         looked = job.model_copy(update={"teacher": network})  # which stands for the run that is not there yet
         teacher = job.teacher.model_copy(update={"name": str(made.folder / after)})
         job = job.model_copy(update={"teacher": teacher})
-    if made.fits(where, partial(check, verb, looked)):
-        for seed in bench.seeds:
-            made.add(Piece(f"{where}/{seed}", verb, job.model_copy(update={"seed": seed}), after))
+    return job, looked, after

@@ -80,6 +80,27 @@ def test_whoever_has_no_teacher_has_no_cache(bench: Bench) -> None:
         name for name in pieces if name.startswith("kd")}
 
 
+def test_any_setting_varies_and_one_search_serves_all(bench: Bench) -> None:
+    text = PLAIN + """
+    searches:
+      once: {method: distpro, search: {epochs: 1}}
+    lengths: [1, 2.5]
+    vary: {data.classes: [3, null]}
+"""
+    text = text.replace("      kd: ", "      distpro: {method: distpro, process: {file: once}}\n      kd: ")
+    made = plan([bench(text)], seeds=[7])
+    names = [name for name in made.pieces if name.startswith(("searches", "distpro/ls"))]
+    assert names == ["searches/once/ls", "searches/once/ll", "distpro/ls/epochs-1,classes-3/7",
+                     "distpro/ls/epochs-1,classes-None/7", "distpro/ls/epochs-2.5,classes-3/7",
+                     "distpro/ls/epochs-2.5,classes-None/7"]
+    search, run = made.pieces["searches/once/ls"], made.pieces["distpro/ls/epochs-2.5,classes-3/7"]
+    assert (search.verb, search.after, search.job.search.epochs, search.job.seed) == ("search", "teachers/large", 1, 7)
+    assert (run.verb, run.after, run.job.process.file) == ("distill", search.name, f"runs/{search.name}")
+    assert (run.job.training.epochs, run.job.data.classes) == (2.5, 3)
+    assert made.pieces["distpro/ls/epochs-1,classes-None/7"].job.data.classes is None
+    assert made.pieces["teachers/large"].job.training.epochs == 3
+
+
 def test_names_alone_are_methods(bench: Bench) -> None:
     text = PLAIN.partition("    methods:")[0] + "    methods: [none, kd]\n"
     assert [name for name in plan([bench(text)], seeds=[0]).pieces if name.startswith(("none", "kd"))] == [
@@ -166,7 +187,7 @@ def test_all_mistakes_are_told_at_once(bench: Bench) -> None:
 @pytest.mark.parametrize(("text", "told"), [
     ("seeds: [1]\nmethods: [kd]\n", "folder is needed and was not given"),
     ("folder: x\nmethods: [kd]\n", "methods are done on pairs; got 1 methods and 0 pairs"),
-    ("folder: x\nmethod: [kd]\nmethods: [kd]\n", "there is no setting method; closest: ['methods']"),
+    ("folder: x\nmethod: [kd]\nmethods: [kd]\n", "there is no setting method; closest: ['methods'"),
     ("folder: x\nmethods: {kd: 3}\n", "methods.kd"),
     ("folder: x\nmethods: 3\n", "methods = 3"),
     ("folder: x\nseeds: []\nmethods: [kd]\n", "seeds = []"),

@@ -11,16 +11,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from limbeck.report.grouping import against
+from limbeck.report.lengths import sooner
 from limbeck.report.members import with_members
 from limbeck.report.outcome import Outcome, read_all
-from limbeck.report.tables import FORMS, Row, Score, as_csv, as_latex, as_markdown, as_rich, as_text, rows
+from limbeck.report.tables import FORMS, OF_CELLS, Row, Score, as_csv, as_latex, as_markdown, as_rich, as_text, rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-__all__ = ["FORMS", "Outcome", "Row", "Score", "against", "as_csv", "as_latex", "as_markdown", "as_rich", "as_text",
-           "read_all", "rows", "with_members", "write_page"]
+__all__ = ["FORMS", "OF_CELLS", "Outcome", "Row", "Score", "against", "as_csv", "as_latex", "as_markdown", "as_rich",
+           "as_text", "read_all", "rows", "sooner", "with_members", "write_page"]
 
 
 def write_page(folders: Iterable[Path], out: Path, *, title: str = "Distillation report") -> Path:

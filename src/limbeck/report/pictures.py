@@ -14,11 +14,12 @@ from limbeck.rebuilt import Rebuilt
 from limbeck.recorded import Recorded
 from limbeck.report import attending, correlating, embedding, pathways, plots
 from limbeck.report.answers import Answers, answers
+from limbeck.report.fast import lengths
 from limbeck.report.grouping import Row, names
 from limbeck.report.outcome import read_all
 from limbeck.report.students import students
 from limbeck.report.tables import rows
-from limbeck.runs import Run
+from limbeck.runs import Run, runs_in
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,7 +31,8 @@ def draw(what: str, runs: Sequence[Path], out: Path, *, device: str | None = Non
     """Draw one picture into a file.
 
     Args:
-        what: `curves` or `scores` of all runs; `students`: scores of groups by their number; `losses` or `rates` of one
+        what: `curves` or `scores` of all runs; `students`: scores of groups by their number; `lengths`: scores by the
+            length of training; `losses` or `rates` of one
             run; `process` of one search run or process file; `features` or `correlations` of finished runs, a panel
             each, from their networks and test data; `attention` of everyone in one finished run.
         runs: Folders of runs.
@@ -49,8 +51,12 @@ def draw(what: str, runs: Sequence[Path], out: Path, *, device: str | None = Non
 
 
 def _figure(what: str, runs: Sequence[Path], device: str | None) -> Figure:
+    if what in ("curves", "scores", "lengths", "students"):  # of a sweep's folder too
+        runs = [run for folder in runs for run in runs_in(folder) or [folder]]
     if what in ("curves", "scores"):
         return (plots.curves if what == "curves" else plots.scores)(rows(runs))
+    if what == "lengths":
+        return lengths(rows(runs))
     if what == "students":
         return students(rows(runs))
     if what in ("features", "correlations"):

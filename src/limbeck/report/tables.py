@@ -42,11 +42,14 @@ def cells(table: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 
 def as_rich(table: Sequence[Row]) -> Table:
     """For a terminal that rich prints to."""
+    return _rich(*cells(table))
+
+
+def _rich(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    headers, lines = cells(table)
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header in headers:
         made.add_column(Text(header), justify="right" if _numeric(header) else "left")
@@ -57,16 +60,23 @@ def as_rich(table: Sequence[Row]) -> Table:
 
 def as_text(table: Sequence[Row], *, width: int = 200) -> str:
     """Plain text, as wide as it must be and not wider than `width` characters."""
+    return _as_text(*cells(table), width=width)
+
+
+def _as_text(headers: Sequence[str], lines: Sequence[Sequence[str]], *, width: int = 200) -> str:
     from rich.console import Console
 
     file = io.StringIO()
-    Console(file=file, width=width, color_system=None).print(as_rich(table))
+    Console(file=file, width=width, color_system=None).print(_rich(headers, lines))
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()).strip("\n") + "\n"
 
 
 def as_markdown(table: Sequence[Row]) -> str:
     """A table that GitHub shows."""
-    headers, lines = cells(table)
+    return _as_markdown(*cells(table))
+
+
+def _as_markdown(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     rule = ["---:" if _numeric(header) else "---" for header in headers]
     safe = [[text.replace("|", r"\|") for text in line] for line in [headers, rule, *lines]]
     return "".join(f"| {' | '.join(line)} |\n" for line in safe)
@@ -91,7 +101,10 @@ def as_csv(table: Sequence[Row]) -> str:
 
 def as_latex(table: Sequence[Row]) -> str:
     """A `tabular` for a paper that loads booktabs."""
-    headers, lines = cells(table)
+    return _as_latex(*cells(table))
+
+
+def _as_latex(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     sides = "".join("r" if _numeric(header) else "l" for header in headers)
     body = [" & ".join(map(_latex, line)) + r" \\" for line in [headers, *lines]]
     return "\n".join([rf"\begin{{tabular}}{{{sides}}}", r"\toprule", body[0], r"\midrule", *body[1:], r"\bottomrule",
@@ -101,6 +114,17 @@ def as_latex(table: Sequence[Row]) -> str:
 FORMS: dict[str, Callable[[Sequence[Row]], str]] = {
     "text": as_text, "markdown": as_markdown, "csv": as_csv, "latex": as_latex}
 """Every form of a table, by name."""
+
+
+def _as_csv(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows([headers, *lines])
+    return file.getvalue()
+
+
+OF_CELLS: dict[str, Callable[[Sequence[str], Sequence[Sequence[str]]], str]] = {
+    "text": _as_text, "markdown": _as_markdown, "csv": _as_csv, "latex": _as_latex}
+"""The same forms, of any headers and lines."""
 
 
 def _text(score: Score | None) -> str:
