@@ -39,6 +39,9 @@ class DataSettings(Settings):
     padding: int | None = Field(None, ge=0, description="pixels added around before the crop; None: an eighth of the "
                                                         "side")
     padding_mode: Literal["zeros", "reflect"] = "zeros"
+    rand_augment: float | None = Field(None, ge=0, le=10, description="magnitude of RandAugment behind the crop, 9 in "
+                                                                      "DeiT; None for none")
+    erase: float = Field(0.0, ge=0, le=1, description="part of the training images of which a box is erased")
     mixup: float = Field(0.0, ge=0, description="alpha of mixup of training batches; 0 for none")
     cutmix: float = Field(0.0, ge=0, description="alpha of CutMix of training batches; 0 for none")
     mix_probability: float = Field(1.0, ge=0, le=1, description="of a training batch to be mixed, where one is on")

@@ -36,6 +36,19 @@ class Change(Protocol):
         ...
 
 
+class After(Protocol):
+    """What is done to images once they are cut."""
+
+    @property
+    def columns(self) -> int:
+        """How many random numbers an image takes."""
+        ...
+
+    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Of images in [0, 1], float32 (N, 3, H, W), and their numbers (N, K): the same, changed."""
+        ...
+
+
 @dataclass(frozen=True)
 class Augmentation:
     """How training images are changed, given uniform numbers in [0, 1) that somebody else draws.
@@ -45,16 +58,18 @@ class Augmentation:
             `resized-crop` cuts out a box of random area and aspect, resizes it and mirrors every other image.
         padding: Pixels added on each side before a crop.
         padding_mode: What is added: black, or the image mirrored at its edge.
+        after: What is done to the images then; its random numbers come behind.
     """
 
     kind: Kind = "none"
     padding: int = 0
     padding_mode: Padding = "zeros"
+    after: After | None = None
 
     @property
     def columns(self) -> int:
         """How many random numbers an image takes."""
-        return COLUMNS[self.kind]
+        return COLUMNS[self.kind] + (self.after.columns if self.after else 0)
 
     def draw(self, images: int, generator: torch.Generator) -> Tensor:
         """Uniform numbers for so many images, float32 (N, K); K depends on the kind alone."""
@@ -70,6 +85,15 @@ class Augmentation:
         Returns:
             float32 (N, 3, H, W) in [0, 1], contiguous.
         """
+        own, rest = draws.tensor_split([COLUMNS[self.kind]], dim=1)
+        images = self._cut(pixels, own)
+        return images if self.after is None else self.after(images, rest)
+
+    def decoded(self, pixels: Tensor, draws: Tensor) -> Tensor:
+        """The images where pictures were cut as they were decoded: what is done then is left."""
+        return unit(pixels) if self.after is None else self.after(unit(pixels), draws[:, COLUMNS[self.kind]:])
+
+    def _cut(self, pixels: Tensor, draws: Tensor) -> Tensor:
         if self.kind == "none":
             return unit(pixels)
         if self.kind == "resized-crop":

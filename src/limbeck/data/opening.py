@@ -14,6 +14,7 @@ from limbeck.data.augment import Augmentation
 from limbeck.data.dataset import Data
 from limbeck.data.decode import Encoded, Unreadable, decode_all, open_rgb, readable
 from limbeck.data.images import Images, Split, resize, stratified
+from limbeck.data.randaugment import RandAugment
 from limbeck.data.sources import Part, Source, open_source
 from limbeck.data.streaming import MARGIN, Streamed
 from limbeck.errors import Mistake
@@ -132,7 +133,8 @@ def _augmentation(side: int, source: Source, settings: DataSettings) -> Augmenta
     if kind in ("crop", "crop-flip") and settings.padding_mode == "reflect" and padding >= side:
         raise Mistake(f"reflect padding must be smaller than the image; got {padding} for a side of {side} pixels. "
                       "Set a smaller padding, or padding_mode zeros")
-    return Augmentation(kind, padding, settings.padding_mode)
+    after = RandAugment(settings.rand_augment, settings.erase)
+    return Augmentation(kind, padding, settings.padding_mode, after if after.columns else None)
 
 
 def _split(part: Part, plan: _Plan, share: float, *, skip: bool) -> Split:

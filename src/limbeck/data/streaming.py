@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from limbeck.data.augment import Augmentation, Views, resized_boxes
+from limbeck.data.augment import COLUMNS, Augmentation, Views, resized_boxes
 from limbeck.data.decode import THREADS, Encoded, Unreadable, middle, open_rgb, pixels, squared
 
 MARGIN = 224 / 256  # the middle that is looked at in evaluation, where training looked at resized crops
@@ -57,7 +57,7 @@ class Streamed:
         loader = DataLoader(_Views(self, boxed=boxed, threads=1 if workers else THREADS), sampler=parts,
                             batch_size=None, num_workers=workers, pin_memory=device.type == "cuda",
                             generator=torch.Generator())  # or it would draw from the global one, which dropout uses
-        change = Augmentation() if boxed else augmentation
+        change = augmentation.decoded if boxed and isinstance(augmentation, Augmentation) else augmentation
         for (index, drawn), views in zip(parts, loader, strict=True):
             if isinstance(views, Unreadable):
                 raise views
@@ -94,7 +94,7 @@ class _Views(Dataset[Tensor | Unreadable]):
 
     def __getitem__(self, part: Part) -> Tensor | Unreadable:
         rows, drawn = part
-        draws = torch.from_numpy(drawn) if self.boxed else None
+        draws = torch.from_numpy(drawn[:, :COLUMNS["resized-crop"]]) if self.boxed else None
         try:
             return self.store.views(rows.tolist(), draws, threads=self.threads)
         except Unreadable as error:

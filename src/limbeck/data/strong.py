@@ -74,7 +74,7 @@ def operate(levels: Tensor, kind: Tensor, amount: Tensor) -> Tensor:
         levels: Whole numbers from 0 to 255, float32 (N, 3, H, W).
         kind: Which of `OPERATIONS`, (N,), int64.
         amount: How much, in [0, 1), (N,): from the lower end of its range to the upper; of a rotation, shear or shift
-            0.5 is none.
+            0.5 is none. Numbers beyond go beyond the range.
     """
     drawn = _Drawn(kind[:, None, None], amount[:, None, None])
     levels = _table(levels, drawn).gather(2, levels.flatten(2).long()).view_as(levels)
@@ -103,8 +103,8 @@ class _Drawn(NamedTuple):
 
 
 def _blend(plain: Tensor, levels: Tensor, factor: Tensor) -> Tensor:
-    """So much of the image, the rest of something plainer."""
-    return (plain + factor * (levels - plain)).floor()
+    """So much of the image, the rest of something plainer; beyond 1, away from it."""
+    return (plain + factor * (levels - plain)).floor().clamp(0, 255)
 
 
 def _grey(levels: Tensor) -> Tensor:
