@@ -123,7 +123,8 @@ class _NamedTerm(Term):
         self.term, self.own = term, own
         self.reads = tuple(called(address, own) for address in term.reads)
         self.owner, self.searchable = own.get(term.owner, term.owner), term.searchable
-        self.labelled, self.sure, self.indexed = term.labelled, term.sure, term.indexed
+        self.supervised, self.labelled = term.supervised, term.labelled
+        self.sure, self.indexed = term.sure, term.indexed
 
     def forward(self, seen: Seen) -> Tensor:
         value: Tensor = self.term(seen.under(self.own))

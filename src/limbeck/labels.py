@@ -11,7 +11,6 @@ from limbeck.data import Data
 from limbeck.errors import Mistake
 from limbeck.known import known_classes
 from limbeck.method import Method, Stage
-from limbeck.terms import Supervise
 
 _MEND = "Give labelled data, or choose a method that learns from the teacher alone, such as kd or reviewkd"
 
@@ -57,7 +56,7 @@ def without_labels(name: str, stages: Sequence[Stage]) -> tuple[list[Stage], str
     left = []
     for stage in stages:
         method = stage.method
-        supervised = [key for key, term in method.terms.items() if isinstance(term, Supervise)]
+        supervised = [key for key, term in method.terms.items() if term.supervised]
         readers = [key for key in _who(method, lambda part: part.labelled) if key not in supervised]
         if readers:
             raise Mistake(f"method {name} reads labels in {', '.join(readers)}, and the training images have none. "

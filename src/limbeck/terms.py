@@ -24,6 +24,7 @@ class Term(nn.Module):
         reads: Addresses that `forward` asks for; naming a layer here is what taps it.
         owner: The member whose optimiser steps the term's own parameters.
         searchable: Whether a search may weigh it; supervised losses are fixed.
+        supervised: Whether it is the task's own loss, which unlabelled images leave out.
         labelled: Whether it reads the targets: without labels it cannot be computed.
         sure: Whether it needs one class for each image, and cannot do with class probabilities.
         indexed: Whether it remembers images by `Batch.index`: an image mixed of two is neither.
@@ -32,6 +33,7 @@ class Term(nn.Module):
     reads: tuple[str, ...] = ()
     owner: str = ""
     searchable: bool = True
+    supervised: bool = False
     labelled: bool = False
     sure: bool = False
     indexed: bool = False
@@ -66,7 +68,7 @@ class Supervise(Term):
     """
 
     searchable = False
-    labelled = True
+    supervised = labelled = True
 
     def __init__(self, member: str, task: Task, *, tap: str = "logits"):
         super().__init__()
