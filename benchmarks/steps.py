@@ -142,6 +142,7 @@ def reading(bench: Bench, rounds: int) -> list[tuple[str, float, str]]:
     for ids in torch.arange(cache.views).split(10_000):
         cache.add(ids, cache.row.encode({"logits": torch.randn(len(ids), CLASSES)}))
     cache.close()
+    cache.refresh()
     distilled, alone = bench.trainer(method), bench.trainer(none(network("resnet8x4"), bench.setting))
     counted = Batches(bench.split, bench.batches.batch_size, train=True, augmentation=crops,
                       device=bench.accelerator.device, repertoire=found.repertoire)

@@ -27,6 +27,7 @@ def filled(method: Method, folder: Path, **settings: object) -> Remembering:
         fill(network, found.repertoire, split(IMAGES), batch_size=8, device=torch.device("cpu"), workers=0,
              autocast=torch.no_grad, tell=lambda done: None)
         network.cache.close()
+        network.cache.refresh()
     return found
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -30,7 +31,8 @@ _WAITING = 32              # batches of them
 class Cache:
     """Rows of one network's outputs by the number of a view; see `data.Repertoire`.
 
-    What a process adds is read back, as what others add, after `refresh`.
+    What a process adds is read back, as what others add, after `refresh`. Finished shards are held in memory if they
+    fit in half of what is free; others are mapped.
 
     Args:
         folder: Where; it is made if it is not there.
@@ -48,7 +50,7 @@ class Cache:
             _claim(folder, about)
         ranks.wait()
         _check(folder, about)
-        self._own = ""
+        self._own, self._room = "", psutil.virtual_memory().available // (2 * ranks.world())
         self._shards: dict[str, Shard] = {}
         self._numbers: list[Shard] = []
         self._positions = torch.full((views,), _MISSING, dtype=torch.int64)
@@ -94,6 +96,9 @@ class Cache:
             places = (number << _SHARD) + first + torch.arange(len(keys))
             new = self._positions[keys] == _MISSING
             self._positions[keys[new]] = places[new]
+            if shard.sealed and not shard.held and shard.rows.nbytes <= self._room:
+                shard.hold()
+                self._room -= shard.rows.nbytes
 
     @property
     def stored(self) -> int:
@@ -131,10 +136,9 @@ class Cache:
         self._writer.sync()
 
     def close(self) -> None:
-        """Write what waits, and seal this process's shard. What comes later goes into a new one."""
+        """Write what waits, and seal this process's shard; it is seen after `refresh`. What comes later has another."""
         self.flush()
         self._writer.close()
-        self.refresh()
         self._begin()
 
 
