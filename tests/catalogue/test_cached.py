@@ -1,0 +1,50 @@
+"""Every method with a frozen network says the same of a batch whether that runs, is stored now, or was stored before."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from catalogue import ROWS, Row, stages
+
+from limbeck.cache import Remembered, remember, turn_over
+from limbeck.config import CacheSettings
+from limbeck.contract.trial import split
+from limbeck.data import Augmentation, Batches, Views
+from limbeck.errors import Mistake
+from limbeck.method import Method
+from limbeck.seen import Batch, Clock
+
+CROPS = Augmentation("crop-flip", 2)
+LIVE = {"none", "dml", "one", "okddip", "kdcl", "ffl", "ffsd", "byot", "afd", "ban", "end2"}
+"""Methods in which no finished network teaches, or only one that learned in the run or looks at a further view."""
+FIRST = list({(row.method, row.stage): row for row in reversed(ROWS)}.values())[::-1]
+
+
+def losses(method: Method, batch: Batch) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return method(method.see(batch, Clock(3, 8, 4)), frozenset(method.terms))
+
+
+@pytest.mark.parametrize("row", FIRST, ids=lambda row: row.label)
+def test_losses_are_those_of_the_live_networks(row: Row, tmp_path: Path) -> None:
+    live, cached = (stages(row) for _ in range(2))
+    settings = CacheSettings(folder=str(tmp_path), taps=None, precision="float32")
+    try:
+        found = remember(cached, settings, split(30), CROPS, {})
+    except Mistake as mistake:
+        assert row.method in LIVE or "it normalises by the batch" in str(mistake)
+        return
+    assert row.method not in LIVE
+    own, other = live[row.stage].method.train(), cached[row.stage].method.train()
+    views = Views((CROPS, *[CROPS] * len(own.views)))
+    batch = next(Batches(split(30), 8, train=True, augmentation=views, repertoire=found.repertoire).epoch(0))
+    remembered = [name for name, frozen in other.frozen.items() if isinstance(frozen, Remembered)]
+    expected = losses(own, batch)
+    for share in (0.0, 1.0):
+        again = replace(batch, view_ids=batch.view_ids.clone())
+        for name, loss in losses(other, again).items():
+            torch.testing.assert_close(loss, expected[name], rtol=1e-4, atol=1e-5)
+        assert turn_over(other.frozen, torch.device("cpu")) == dict.fromkeys(remembered, share)
