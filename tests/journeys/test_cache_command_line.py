@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from limbeck.cli import main
+from limbeck.engine import Interrupts
 
 SMALL = ["--data", "digits", "--set", "data.classes=3", "--set", "data.per_class=40", "--device", "cpu"]
 
@@ -74,6 +75,22 @@ def test_filled_on_the_way_a_few_views_of_a_few_classes(kd: list[str], tmp_path:
     assert "teacher cached 1" in capsys.readouterr().err
     assert limbeck("distill", "--run", tmp_path / "two", *kd, *few, "--epochs", "1", "--seed", "1", "--quiet") == 0
     assert shares(tmp_path / "two") == [{"teacher": 1.0}]
+
+
+def test_filling_that_is_asked_to_stop_goes_on_with_the_same_command(
+        kd: list[str], tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Asked(Interrupts):
+        def __enter__(self) -> Interrupts:
+            self.asked = True
+            return self
+
+    words = ["--cache", tmp_path / "cache", *kd]
+    monkeypatch.setattr("limbeck.engine.Interrupts", Asked)
+    assert limbeck("cache", *words, "--quiet") == 130
+    assert "stopped with 64 views more in" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert limbeck("cache", *words) == 0
+    assert "cache: 64 of 1,080 views of teacher are stored" in capsys.readouterr().err
 
 
 def test_a_search_and_its_retraining_share_the_features(kd: list[str], tmp_path: Path) -> None:
