@@ -47,8 +47,8 @@ class Branch(Member):
         layers = dict(self.module.named_modules())
         self.auxiliary = {tap: network.auxiliary[tap] for tap, path in heads.items() if path in layers}
         dummy = torch.zeros(1, *network.shape(layer))
-        read = {tap: network.resolve(tap) for tap in (*taps, *self.auxiliary)}
-        self._reader = Reader(self.module, read, dummy)
+        wanted = {tap: network.resolve(tap) for tap in (*taps, *self.auxiliary)}
+        self._reader = Reader(self.module, wanted, dummy)
         self.in_place = dummy._version > 0  # it overwrites what it is given, which others read too
 
     def shape(self, tap: str) -> tuple[int, ...]:

@@ -65,9 +65,9 @@ def wrap(method: Method, clock: Clock, accelerator: Accelerator) -> nn.Module:
     dropping = len(method.turns) > 1 or any(
         method.process.active(Clock(first, clock.steps, clock.steps_per_epoch)) != everything for first in epochs)
     read, learning = set(method.reads()), method.owners()
-    headless = any(isinstance(member, Network) and name in learning
-                   and not read.issuperset(f"{name}.{tap}" for tap in ("logits", *member.auxiliary))
-                   for name, member in method.members.items())  # a stage that trains the layers below a hint alone
+    heads = {f"{name}.{tap}" for name, member in method.members.items()
+             if isinstance(member, Network) and name in learning for tap in ("logits", *member.auxiliary)}
+    headless = not heads <= read  # a stage that trains the layers below a hint alone
     threshold = getattr(method.process, "threshold", None) is not None
     assert accelerator.ddp_handler is not None
     accelerator.ddp_handler.find_unused_parameters = dropping or headless or threshold

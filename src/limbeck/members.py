@@ -183,6 +183,9 @@ class Network(Member):
         """
         if tap in self.addresses:
             return self.addresses[tap]
+        if tap == "pooled" and len(self._reader.shapes["logits"]) > 1:
+            raise Mistake(f"a pooled feature is one vector an image; {self.name} answers with maps and has none. Name "
+                          f"another layer, or a method that compares maps.")
         paths = dict(self.module.named_modules())
         if tap.partition(":")[0].partition("#")[0] in paths:
             return tap
@@ -210,7 +213,8 @@ class Network(Member):
         """Every tapped tensor and the logits on images in [0, 1], (N, C, H, W)."""
         outputs = self._reader(self.normalise(images))
         if self.places is not None:
-            outputs["logits"] = outputs["logits"].index_select(1, self.places)
+            for tap in {"logits", *self.auxiliary} & outputs.keys():
+                outputs[tap] = outputs[tap].index_select(1, self.places)
         return outputs
 
     def logits(self, images: Tensor) -> Tensor:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.errors import Mistake
 from limbeck.members import Member
+from limbeck.samples import samples
 from limbeck.seen import Clock, Seen
 from limbeck.tasks import Task
+from limbeck.tasks.maps import at_size
 
 Distance = Callable[..., Tensor]
 """(student, source[, targets]) -> scalar; a pure function from `limbeck.losses`, or anyone's."""
@@ -103,23 +105,41 @@ class Match(Term):
         connect_source: The same for the source; trained with the student too.
         labelled: The distance also takes the targets: one class for each image.
         detach: Whether the source feels nothing (default), or is pulled as well.
+        task: Of both sides, where it is to say what counts; None leaves them as they are.
+        by: Where a task is given: `samples`, the distance takes its answers, logits or the like, row by row, (P, C):
+            images, or pixels that count (see `samples`; it is 0 where none does); `maps`, it takes maps, the student's
+            brought bilinearly to the source's size, and `valid`, (N, H, W) or None: which pixels of the targets count.
+        everywhere: Where a task is given, let every pixel count.
     """
 
     def __init__(self, student: str | tuple[str, ...], source: str | tuple[str, ...], distance: Distance, *,
                  connect: nn.Module | None = None, connect_source: nn.Module | None = None,
-                 labelled: bool = False, detach: bool = True):
+                 labelled: bool = False, detach: bool = True, task: Task | None = None,
+                 by: Literal["samples", "maps"] = "samples", everywhere: bool = False):
         super().__init__()
         self.student = (student,) if isinstance(student, str) else student
         self.source = (source,) if isinstance(source, str) else source
         self.reads, self.owner = self.student + self.source, self.student[0].partition(".")[0]
         self.distance, self.labelled, self.sure, self.detach = distance, labelled, labelled, detach
+        self.task, self.everywhere, self.by = task, everywhere, by
         self.connect, self.connect_source = connect, connect_source
 
     def forward(self, seen: Seen) -> Tensor:
         student, source = self.sides(seen)
-        targets = (seen.batch.targets,) if self.labelled else ()
+        targets = seen.batch.targets
         with torch.autocast(seen.batch.images.device.type, enabled=False):
-            return self.distance(student, source, *targets)
+            if self.task is not None:
+                return self._where_it_counts(self.task, student, source, targets)
+            return self.distance(student, source, *([targets] if self.labelled else []))
+
+    def _where_it_counts(self, task: Task, student: Tensor, source: Tensor, targets: Tensor | None) -> Tensor:
+        if self.by == "maps":
+            valid = None if targets is None or self.everywhere else task.valid(targets)
+            return self.distance(at_size(student, source.shape[2:]), source, valid=valid)
+        own, other, labels = samples(task, student, source, targets, everywhere=self.everywhere)
+        if not len(own):
+            return 0 * student.sum()
+        return self.distance(own, other, *([labels] if self.labelled else []))
 
     def sides(self, seen: Seen) -> tuple[Any, Any]:
         """The student's and the source's side as they are compared: connected, float32 at least; tuples of several."""

@@ -19,6 +19,7 @@ from limbeck.method import Method, Setting, Stage
 from limbeck.methods import METHODS
 from limbeck.process import Learned, Replayed
 from limbeck.recorded import Recorded
+from limbeck.tasks import Task
 
 _ROLES = ("student", "teacher", "setting")
 _SEPARATOR = "+"
@@ -120,6 +121,7 @@ def build_stages(settings: MethodSettings, student: Network, teacher: Network | 
     built = {name: _built(name, chosen, student, teacher, setting, further or {})
              for name, chosen in own_options(settings).items()}
     staged = {own.short(name): one if isinstance(one, list) else [Stage(one)] for name, one in built.items()}
+    _check_views(staged, setting.task)
     if len(staged) == 1:
         return next(iter(staged.values()))
     for name, stages in staged.items():
@@ -131,6 +133,15 @@ def build_stages(settings: MethodSettings, student: Network, teacher: Network | 
     optimizers = {called[name].get(member, member): settings for name, (stage,) in staged.items()
                   for member, settings in stage.optimizers.items()}
     return [Stage(blend(methods), optimizers=optimizers)]
+
+
+def _check_views(staged: Mapping[str, Sequence[Stage]], task: Task) -> None:
+    """Refuse further views of images whose targets are maps: these lie over the images alone."""
+    for name, stages in staged.items():
+        if task.name != "classification" and any(stage.method.views for stage in stages):
+            raise Mistake(f"{name} looks at further views of each image, cut and turned anew; the targets of "
+                          f"{task.name} lie pixel by pixel over the image itself. Choose a method, or a form of it, "
+                          f"that looks at the images alone.")
 
 
 def _built(name: str, chosen: Mapping[str, Any], student: Network, teacher: Network | None, setting: Setting,

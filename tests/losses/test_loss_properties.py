@@ -122,6 +122,7 @@ ROWS = [
     Row("correlation_congruence/bilinear", partial(L.correlation_congruence, mode="bilinear"), (VECTORS, VECTORS),
         repeated=0.5, alone=("turned",)),
     Row("crd", lambda p, n: L.crd(p.abs(), n.abs(), samples=100), ((N,), (N, 8)), equal=None),
+    Row("absolute", L.absolute, (MAPS, MAPS)),
     Row("pixel_wise", L.pixel_wise, (MAPS, MAPS), repeated=2.0, alone=("shifted pixels",)),
     Row("pixel_wise/mean", partial(L.pixel_wise, reduction="mean"), (MAPS, MAPS), alone=("shifted pixels",)),
     Row("pixel_wise/valid", lambda s, t, valid: L.pixel_wise(s, t, valid=valid, reduction="elements"), (MAPS, MAPS),

@@ -16,7 +16,7 @@ from limbeck.losses.attention import attention_map, attention_transfer, factor_t
 from limbeck.losses.contrast import crd
 from limbeck.losses.correlations import batch_correlation, class_correlation, dist
 from limbeck.losses.decoupled import dkd, nontarget_kl, target_kl
-from limbeck.losses.dense import cwd, ifvd, pair_wise, pixel_wise
+from limbeck.losses.dense import absolute, cwd, ifvd, pair_wise, pixel_wise
 from limbeck.losses.diversity import diversity_feature, diversity_loss, diversity_target
 from limbeck.losses.ensembles import dirichlet_nll, general_weights, linear_target, minlogit_target, naive_target
 from limbeck.losses.features import frobenius, hcl, hint, nst, vid, weighted_hint
@@ -25,6 +25,7 @@ from limbeck.losses.logits import hard_ce, soft_cross_entropy, soft_kl, standard
 from limbeck.losses.relations import correlation_congruence, pkt, rkd_angle, rkd_distance, similarity_preserving
 
 __all__ = [
+    "absolute",
     "activation_boundary",
     "attention_map",
     "attention_transfer",

@@ -12,6 +12,28 @@ from limbeck.losses.checks import NO_SOFTENING, require_choice, require_positive
 from limbeck.losses.sizes import nearest, to_smaller, unit
 
 
+def absolute(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean absolute difference of two networks' answers: a teacher's depths taken as if they had been measured.
+
+        loss = mean |s - t|   over all entries, the batch included
+
+    Args:
+        student: Any shape. Gradients flow here: all of one size, none where both are equal.
+        teacher: The same shape. Gradients would flow here too.
+
+    Returns:
+        Scalar, in units of the answers; never negative.
+
+    Raises:
+        ValueError: If the shapes disagree.
+
+    Source: DistPro's KD on NYUv2 (Deng et al., ECCV 2022, arXiv:2204.05547, Table 6) under the supervised loss of
+    sparse-to-dense.
+    """
+    require_same_shape("absolute", student, teacher, "the same")
+    return F.l1_loss(student, teacher)
+
+
 def pixel_wise(student: Tensor, teacher: Tensor, *, temperature: float = 1.0, valid: Tensor | None = None,
                reduction: Literal["batchsum", "mean", "elements"] = "batchsum") -> Tensor:
     """Divergence of a student's softened beliefs from its teacher's, pixel by pixel (Pi of structured distillation).

@@ -44,6 +44,6 @@ def ab(student: Network, teacher: Network, setting: Setting, *, form: Literal["s
         pulls[source] = (Match(f"student.{own}.pre", f"teacher.{source}.pre", distance, connect=connect,
                                connect_source=AsMap()), part)
     if form == "joint":
-        return offline(student, teacher, setting, {**pulls, **softened(kl, temperature)}, ce=ce)
-    then = offline(student, teacher, setting, softened(kl, temperature), ce=ce)
+        return offline(student, teacher, setting, {**pulls, **softened(setting.task, kl, temperature)}, ce=ce)
+    then = offline(student, teacher, setting, softened(setting.task, kl, temperature), ce=ce)
     return initialised(student, teacher, pulls, then, length=init_length)

@@ -7,17 +7,16 @@ network learns to fool the judge, which is lent to it for that.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from torch import Tensor, autocast, nn
 
 from limbeck.connectors import Resize, as_map, map_shape, projection
-from limbeck.losses import soft_kl
 from limbeck.members import Member, Network, lend
 from limbeck.method import Setting, Stage, Turn
+from limbeck.methods.answers import towards
 from limbeck.methods.online import group, online, supervision
 from limbeck.seen import Outputs, Seen
-from limbeck.terms import Match, Term, full
+from limbeck.terms import Term, full
 
 MapShape = tuple[int, int, int]
 _ADAM = {"name": "adam", "lr": 2e-5, "weight_decay": 0.1}
@@ -133,9 +132,9 @@ def afd(student: Network, setting: Setting, *, peers: Sequence[Network] = (), co
     names, members, fooling, judging = list(networks), dict[str, Member](), dict[str, Term](), dict[str, Term]()
     shapes = {name: map_shape(network.shape(network.stages[-1])) for name, network in networks.items()}
     channels, height, width = (min(sizes) for sizes in zip(*shapes.values(), strict=True))
-    distance = partial(soft_kl, temperature=temperature)
     before = {name: names[k - 1] for k, name in enumerate(names)}
-    mutual = {f"{name}/{other}": Match(f"{name}.logits", f"{other}.logits", distance) for name, other in before.items()}
+    mutual = {f"{name}/{other}": towards(setting.task, name, other, temperature=temperature)
+              for name, other in before.items()}
     for name, other in before.items() if adversarial else ():
         judge = Judge(f"map_{name}.map", f"map_{other}.map", channels)
         last = f"{name}.{networks[name].stages[-1]}"

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.connectors import AsMap, as_map, map_shape
 from limbeck.errors import Mistake
-from limbeck.losses import attention_map, soft_kl
+from limbeck.losses import attention_map
 from limbeck.losses.sizes import average_pool, unit
 from limbeck.members import Member, Network
 from limbeck.method import Method, Setting
+from limbeck.methods.answers import towards
 from limbeck.methods.offline import offline
 from limbeck.seen import Outputs, Seen
 from limbeck.terms import Match
@@ -116,5 +116,5 @@ def afd_attention(student: Network, teacher: Network, setting: Setting, *, weigh
         size = _named(map_shape(teacher.shape(tap))[1:])
         pulls[f"t{i}"] = (Match((f"attention.{size}", f"attention.t{i}"), f"teacher.{tap}", attended,
                                 connect_source=AsMap()), weight)
-    divergence = Match("student.logits", "teacher.logits", partial(soft_kl, temperature=temperature))
+    divergence = towards(setting.task, "student", "teacher", temperature=temperature)
     return offline(student, teacher, setting, {"kl": (divergence, kl), **pulls}, ce=ce, members=members)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -15,6 +14,7 @@ from limbeck.errors import Mistake
 from limbeck.losses import soft_kl
 from limbeck.members import Network
 from limbeck.method import Setting, Stage
+from limbeck.methods.answers import beliefs, towards, whole_images
 from limbeck.methods.none import none
 from limbeck.methods.offline import offline
 from limbeck.seen import Seen
@@ -106,15 +106,17 @@ def ban(student: Network, teacher: Network | None, setting: Setting, *, generati
         stages = [Stage(none(student, setting), name="generation0")]
     line += [student, *(student.fresh(setting.seed + k) for k in range(1, generations + (teacher is None)))]
     for place, (source, learner) in enumerate(pairwise(line), start=1):
-        pull = _pull(knowledge, temperature, setting.seed)
+        pull = _pull(knowledge, temperature, setting)
         method = offline(learner, source, setting, {knowledge: (pull, kl)}, ce=0.0 if knowledge == "cwtm" else ce)
         stages.append(Stage(method, name=f"generation{place}"))
     return stages
 
 
-def _pull(knowledge: str, temperature: float, seed: int) -> Term:
+def _pull(knowledge: str, temperature: float, setting: Setting) -> Term:
     if knowledge == "dkpp":
-        return Permuted(temperature, seed)
+        whole_images("ban with knowledge=dkpp", setting.task, "it permutes each image's wrong classes")
+        return Permuted(temperature, setting.seed)
     if knowledge == "cwtm":
-        return Match("student.logits", "teacher.logits", confidence_weighted_ce, labelled=True)
-    return Match("student.logits", "teacher.logits", partial(soft_kl, temperature=temperature))
+        beliefs("ban with knowledge=cwtm", setting.task)
+        return Match("student.logits", "teacher.logits", confidence_weighted_ce, labelled=True, task=setting.task)
+    return towards(setting.task, "student", "teacher", temperature=temperature)

@@ -16,6 +16,7 @@ from limbeck.errors import Mistake
 from limbeck.losses import frobenius, soft_cross_entropy, soft_kl
 from limbeck.members import Ensemble, Member, Network
 from limbeck.method import Method, Setting
+from limbeck.methods.answers import whole_images
 from limbeck.process import Scheduled
 from limbeck.seen import Outputs, Seen
 from limbeck.terms import Match, Supervise, Term
@@ -80,6 +81,7 @@ def byot(student: Network, setting: Setting, *, alpha: float = 0.3, temperature:
     draws A_k with the first batch. Its recipe has AutoAugment and Cutout, and chooses the epoch by the ensemble's test
     accuracy. The conference's exits and squared distance (known from a re-implementation) are left out.
     """
+    whole_images("byot", setting.task, "its exits give")
     stages, width = student.stages, student.shape("pooled")[-1]
     if len(stages) < 2:
         raise Mistake(f"byot sets exits behind a network's earlier stages; {student.name} has {list(stages)}. Choose a "

@@ -10,6 +10,7 @@ from torch import nn
 from limbeck.losses import correlation_congruence
 from limbeck.members import Network
 from limbeck.method import Method, Setting
+from limbeck.methods.answers import whole_images
 from limbeck.methods.offline import offline
 from limbeck.terms import Match
 
@@ -34,6 +35,7 @@ def cc(student: Network, teacher: Network, setting: Setting, *, weight: float = 
     the authors gave to RepDistiller and is in its table; it is not the paper's loss. Kernels as in torchdistill, whose
     embeddings are not brought to length 1 either. Correlations are per rank.
     """
+    whole_images("cc", setting.task, "it compares a batch by one vector an image")
     (own,), (theirs,) = student.shape("pooled"), teacher.shape("pooled")
     distance = partial(correlation_congruence, mode=mode, gamma=gamma, order=order)
     term = Match("student.pooled", "teacher.pooled", distance, connect=nn.Linear(own, width),

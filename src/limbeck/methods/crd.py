@@ -16,6 +16,7 @@ from limbeck.losses import crd as contrast
 from limbeck.losses.sizes import unit
 from limbeck.members import Member, Network
 from limbeck.method import Method, Setting
+from limbeck.methods.answers import whole_images
 from limbeck.methods.offline import offline
 from limbeck.ranks import gathered, mean_over_ranks, rank
 from limbeck.seen import Clock, Outputs, Seen
@@ -151,6 +152,7 @@ def crd(student: Network, teacher: Network, setting: Setting, *, weight: float =
     classes, RepDistiller draws some several times. Its memories move before the optimiser's step, these after it, by
     the same embeddings.
     """
+    whole_images("crd", setting.task, "it tells each image from those of other classes")
     term = Contrast(setting, width=width, negatives=negatives, temperature=temperature, momentum=momentum)
     return offline(student, teacher, setting, {"contrast": (term, weight)},
                    members={"embedding": Embedding(student, teacher, width)})

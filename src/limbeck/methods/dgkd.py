@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from limbeck.data.chance import generator
-from limbeck.losses import soft_kl
 from limbeck.members import Network
 from limbeck.method import Method, Setting, Stage
+from limbeck.methods.answers import towards
 from limbeck.process import Process, Scheduled
 from limbeck.seen import Clock
-from limbeck.terms import Match, Supervise
+from limbeck.terms import Supervise
 
 
 class Dropping:
@@ -66,10 +65,11 @@ def dgkd(student: Network, teacher: Network, setting: Setting, *, assistants: Se
     and divides each divergence by the number of classes, which a smaller kl does here.
     """
     chain = {"teacher": teacher, **{f"assistant{i}": a for i, a in enumerate(assistants, start=1)}, "student": student}
-    names, distance = list(chain), partial(soft_kl, temperature=temperature)
+    names = list(chain)
 
     def stage(place: int) -> Stage:
-        pulls = {f"kl/{name}": Match("student.logits", f"{name}.logits", distance) for name in names[:place]}
+        pulls = {f"kl/{name}": towards(setting.task, "student", name, temperature=temperature)
+                 for name in names[:place]}
         process: Process = Scheduled({"ce": ce, **dict.fromkeys(pulls, kl)})
         if dropped := min(drop, len(pulls) - 1):
             process = Dropping(process, list(pulls), dropped, ("dgkd", setting.seed, place))

@@ -7,6 +7,7 @@ from functools import partial
 from limbeck.losses import dist as distance
 from limbeck.members import Network
 from limbeck.method import Method, Setting
+from limbeck.methods.answers import beliefs
 from limbeck.methods.offline import offline
 from limbeck.terms import Match
 
@@ -15,7 +16,8 @@ def dist(student: Network, teacher: Network, setting: Setting, *, inter: float =
          temperature: float = 4.0, ce: float = 1.0) -> Method:
     """ce * CE + T^2 (inter * (1 - mean correlation of rows) + intra * (1 - mean correlation of columns)).
 
-    Rows and columns are those of the (N, C) matrix of beliefs softmax(z / T).
+    Rows and columns are those of the (N, C) matrix of beliefs softmax(z / T); N counts the batch's pixels where maps
+    are answered.
 
     Args:
         student: Learns.
@@ -29,7 +31,9 @@ def dist(student: Network, teacher: Network, setting: Setting, *, inter: float =
     Source: Huang et al., Knowledge Distillation from A Stronger Teacher, NeurIPS 2022, arXiv:2205.10536; T^2 as in
     mmrazor. The three settings for CIFAR-100 are from memory: only those for ImageNet are in the released code.
     """
+    beliefs("dist", setting.task)
     at = partial(partial, distance, temperature=temperature)
+    match = partial(Match, "student.logits", "teacher.logits", task=setting.task)
     return offline(student, teacher, setting, {
-        "inter": (Match("student.logits", "teacher.logits", at(beta=1.0, gamma=0.0)), inter),
-        "intra": (Match("student.logits", "teacher.logits", at(beta=0.0, gamma=1.0)), intra)}, ce=ce)
+        "inter": (match(at(beta=1.0, gamma=0.0)), inter),
+        "intra": (match(at(beta=0.0, gamma=1.0)), intra)}, ce=ce)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 from limbeck.connectors import AsMap, transform
 from limbeck.errors import Mistake, nearest
-from limbeck.losses import hcl, soft_kl
+from limbeck.losses import hcl
 from limbeck.members import Network
 from limbeck.method import Method, Setting
+from limbeck.methods.answers import towards
 from limbeck.process import Scheduled
 from limbeck.terms import Match, Supervise, Term
 
@@ -28,6 +28,7 @@ class Space:
     Attributes:
         before: Taps before the stages.
         after: Taps after the stages.
+        pyramid: After them also what a segmentation head's pyramid gives, where both networks have such.
         triangular: Only pathways to a student tap at least as deep as the teacher's.
         transforms: Kinds of transform; a pathway each.
     """
@@ -36,22 +37,26 @@ class Space:
     after: tuple[str, ...]
     triangular: bool
     transforms: tuple[str, ...]
+    pyramid: bool = False
 
-    def taps(self, network: Network) -> list[str]:
-        """This space's taps of a network, shallow first."""
-        return [*self.before, *network.stages, *self.after]
+    def taps(self, network: Network, other: Network) -> list[str]:
+        """This space's taps of one of two networks, shallow first."""
+        pyramid = self.pyramid and "psp" in network.addresses and "psp" in other.addresses
+        return [*self.before, *network.stages, *self.after, *["psp"] * pyramid]
 
 
 SPACES = {
     "paper27": Space((), (), False, ("c2", "c3", "complex")),
     "official10": Space(("stem",), (), True, ("complex",)),
     "imagenet15": Space((), ("pooled",), True, ("complex",)),
+    "dense": Space((), (), True, ("complex",), pyramid=True),
 }
-"""The paper's for CIFAR (3 stages: 27 pathways), the released code's (4 taps: 10), the paper's for ImageNet (5: 15)."""
+"""The paper's for CIFAR (3 stages: 27 pathways), the released code's (4 taps: 10), the paper's for ImageNet (5: 15);
+our reading for dense tasks: 4 stages, with a pyramid 5 taps (10, 15)."""
 
 
 def distpro(student: Network, teacher: Network, setting: Setting, *,
-            space: Literal["paper27", "official10", "imagenet15"] = "paper27",
+            space: Literal["paper27", "official10", "imagenet15", "dense"] | None = None,
             teacher_taps: Sequence[str] | None = None, student_taps: Sequence[str] | None = None,
             pairs: Literal["all", "triangular"] | None = None, transforms: Sequence[str] | None = None,
             before_activation: bool = True, kl: float = 0.0, temperature: float = 4.0) -> Method:
@@ -64,7 +69,8 @@ def distpro(student: Network, teacher: Network, setting: Setting, *,
         student: Learns.
         teacher: Frozen; never transformed.
         setting: The job.
-        space: Which pathways: `paper27`, `official10` or `imagenet15`.
+        space: Which pathways: `paper27`, `official10`, `imagenet15` or `dense`; None: `dense` where maps are answered,
+            else `paper27`.
         teacher_taps: The teacher's taps, shallow first, in place of the space's.
         student_taps: The student's taps, shallow first, in place of the space's.
         pairs: `all`, or `triangular` (student tap at least as deep), in place of the space's.
@@ -79,11 +85,12 @@ def distpro(student: Network, teacher: Network, setting: Setting, *,
     Source: Deng et al., DistPro: Searching a Fast Knowledge Distillation Process via Meta Optimization, ECCV 2022,
     arXiv:2204.05547. The paper does not list its three transforms: the released builders with self-attention are taken.
     """
+    space = space or ("paper27" if setting.task.name == "classification" else "dense")
     if space not in SPACES:
         raise Mistake(f"there is no space '{space}' of pathways; {nearest(space, SPACES)}")
     chosen = SPACES[space]
-    sources = list(teacher_taps or chosen.taps(teacher))
-    pulled = list(student_taps or chosen.taps(student))
+    sources = list(teacher_taps or chosen.taps(teacher, student))
+    pulled = list(student_taps or chosen.taps(student, teacher))
     triangular = chosen.triangular if pairs is None else pairs == "triangular"
     terms: dict[str, Term] = {
         f"t{_short(source)}>s{_short(tap)}/{kind}": _pathway(student, teacher, tap, source, kind, before_activation)
@@ -91,7 +98,7 @@ def distpro(student: Network, teacher: Network, setting: Setting, *,
         for kind in (transforms or chosen.transforms)}
     weights = dict.fromkeys(terms, 1.0)
     if kl:
-        terms["kl"] = Match("student.logits", "teacher.logits", partial(soft_kl, temperature=temperature))
+        terms["kl"] = towards(setting.task, "student", "teacher", temperature=temperature)
     return Method(
         members={"student": student},
         frozen={"teacher": teacher},

@@ -7,6 +7,7 @@ from functools import partial
 from limbeck.losses import nontarget_kl, target_kl
 from limbeck.members import Network
 from limbeck.method import Method, Setting
+from limbeck.methods.answers import beliefs
 from limbeck.methods.lskd import on_standardised
 from limbeck.methods.offline import offline
 from limbeck.process import ramp
@@ -34,10 +35,11 @@ def dkd(student: Network, teacher: Network, setting: Setting, *, alpha: float = 
 
     Source: Zhao et al., Decoupled Knowledge Distillation, CVPR 2022, arXiv:2203.08679; settings of mdistiller.
     """
+    beliefs("dkd", setting.task)
     pulls = {}
     for name, half, weight in (("target", target_kl, alpha), ("nontarget", nontarget_kl, beta)):
         distance = partial(half, temperature=temperature)
         term = Match("student.logits", "teacher.logits", on_standardised(distance) if standardised else distance,
-                     labelled=True)
+                     labelled=True, task=setting.task)
         pulls[name] = term, ramp(weight, over=warm_up) if warm_up else weight
     return offline(student, teacher, setting, pulls, ce=ce)

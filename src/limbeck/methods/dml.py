@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Literal
 
-from limbeck.losses import soft_kl
 from limbeck.members import Network
 from limbeck.method import Method, Setting, Turn
+from limbeck.methods.answers import towards
 from limbeck.methods.online import group, online, supervision
-from limbeck.terms import Match
 
 
 def dml(student: Network, setting: Setting, *, peers: Sequence[Network] = (), copies: int = 1,
@@ -43,8 +41,7 @@ def dml(student: Network, setting: Setting, *, peers: Sequence[Network] = (), co
     """
     networks = group(student, peers, copies, setting.seed)
     weight = kl / (len(networks) - 1) if share == "mean" else kl
-    distance = partial(soft_kl, temperature=temperature)
-    pulls = {one: {f"{one}/{other}": (Match(f"{one}.logits", f"{other}.logits", distance), weight)
+    pulls = {one: {f"{one}/{other}": (towards(setting.task, one, other, temperature=temperature), weight)
                    for other in networks if other != one} for one in networks}
     turns = [Turn(frozenset({supervision(one), *pulls[one]}), frozenset({one})) for one in networks]
     return online(networks, setting, {name: pull for own in pulls.values() for name, pull in own.items()}, ce=ce,

@@ -12,6 +12,7 @@ from limbeck.errors import Mistake
 from limbeck.losses import dirichlet_nll
 from limbeck.members import Frozen, Network
 from limbeck.method import Method, Setting
+from limbeck.methods.answers import whole_images
 from limbeck.process import Schedule, Scheduled
 from limbeck.seen import Clock, Seen
 from limbeck.terms import Term, full
@@ -85,6 +86,7 @@ def end2(student: Network, setting: Setting, *, ensemble: Sequence[Network], tem
     """
     if not ensemble:
         raise Mistake("end2 learns from an ensemble; got no network. Give networks.ensemble=[RUN1, RUN2, RUN3].")
+    whole_images("end2", setting.task, "its ensemble has one Dirichlet an image")
     view = 0 if targets == "plain" else None
     names = [f"member{k}" for k in range(1, len(ensemble) + 1)]
     spread = Spread([f"{name}.logits" for name in names], cooling(temperature, hold=hold, fall=fall), smoothing)

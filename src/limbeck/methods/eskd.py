@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-from limbeck.losses import soft_kl
 from limbeck.members import Network
 from limbeck.method import Method, Setting
+from limbeck.methods.answers import towards
 from limbeck.methods.offline import offline
 from limbeck.process import Schedule
-from limbeck.terms import Match
 
 
 def eskd(student: Network, teacher: Network, setting: Setting, *, stop: float = 0.75, temperature: float = 4.0,
@@ -36,5 +33,5 @@ def eskd(student: Network, teacher: Network, setting: Setting, *, stop: float = 
     def first(weight: float, *, then: float) -> Schedule:
         return lambda clock: weight if clock.step < stop * clock.steps else then
 
-    match = Match("student.logits", "teacher.logits", partial(soft_kl, temperature=temperature))
+    match = towards(setting.task, "student", "teacher", temperature=temperature)
     return offline(student, teacher, setting, {"kl": (match, first(kl, then=0.0))}, ce=first(ce, then=1.0))

@@ -10,6 +10,7 @@ from limbeck.connectors import map_shape
 from limbeck.losses import soft_kl
 from limbeck.members import Network
 from limbeck.method import Setting, Stage
+from limbeck.methods.answers import whole_images
 from limbeck.methods.fusing import Fusion
 from limbeck.methods.leading import Pulls, own_optimizers
 from limbeck.methods.online import branched_or_group, online
@@ -43,6 +44,7 @@ def ffl(student: Network, setting: Setting, *, peers: Sequence[Network] = (), co
     code, where the fusion's weight decay is 1e-5, as here. It has two peers of one architecture; the convolution for
     other ones is from memory.
     """
+    whole_images("ffl", setting.task, "the classifier of its fused maps gives")
     last = student.stages[-1]
     networks = branched_or_group(student, peers, copies, setting.seed, form=form, split=split, taps=[last])
     shapes = {f"{name}.{peer.stages[-1]}": map_shape(peer.shape(peer.stages[-1])) for name, peer in networks.items()}

@@ -13,13 +13,13 @@ from typing import Literal
 from torch import Tensor
 
 from limbeck.errors import Mistake
-from limbeck.losses import diversity_loss, soft_kl
+from limbeck.losses import diversity_loss
 from limbeck.members import Network
 from limbeck.method import Setting, Stage
+from limbeck.methods.answers import towards
 from limbeck.methods.leading import carry, lead, lent_first, of_maps, own_optimizers
 from limbeck.methods.online import online
 from limbeck.process import exponential_ramp
-from limbeck.terms import Match
 
 
 def ffsd(student: Network, setting: Setting, *, students: int = 2, temperature: float = 2.0, diversity: float = 1e-5,
@@ -80,8 +80,7 @@ def ffsd(student: Network, setting: Setting, *, students: int = 2, temperature: 
         student, maps, setting, temperature=temperature, fused=fused, carried=carried, carrier=carrier, warm_up=warm_up,
         fusion=fusion, self_distillation=self_distillation in ("both", "leader"), feature_loss=feature_loss)
     for one, other in permutations(names, 2):
-        believe = Match(f"{one}.logits", f"{other}.logits", partial(soft_kl, temperature=temperature))
-        pulls[f"{one}/{other}"] = (believe, 1 / (students - 1))
+        pulls[f"{one}/{other}"] = (towards(setting.task, one, other, temperature=temperature), 1 / (students - 1))
     carriers = names[1:] if self_distillation in ("both", "students") and diverse_by != "none" else []
     attentive, weight = diverse_by == "attention", rising(-diversity if diverse_by == "l2" else diversity)
     if attentive:

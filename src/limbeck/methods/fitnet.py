@@ -39,7 +39,7 @@ def fitnet(student: Network, teacher: Network, setting: Setting, *, form: Litera
     staged = form == "staged"
     match = Match(f"student.{student_tap}", f"teacher.{teacher_tap}", hint, connect_source=AsMap(),
                   connect=regression(student.shape(student_tap), teacher.shape(teacher_tap)))
-    soft = softened((0.9 if staged else 0.0) if kl is None else kl, temperature)
+    soft = softened(setting.task, (0.9 if staged else 0.0) if kl is None else kl, temperature)
     ce = (0.1 if staged else 1.0) if ce is None else ce
     if not staged:
         return offline(student, teacher, setting, {"hint": (match, weight), **soft}, ce=ce)

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from limbeck.connectors import AsMap, as_map, map_shape
-from limbeck.losses import attention_transfer, soft_kl, unit_mse
+from limbeck.losses import attention_transfer, unit_mse
 from limbeck.members import Member, Network
 from limbeck.method import Setting
+from limbeck.methods.answers import towards, whole_images
 from limbeck.methods.fusing import Carried, Carrier, Decoder, Fusion
 from limbeck.process import Schedule, exponential_ramp
 from limbeck.terms import Distance, Match, Supervise, Term
@@ -50,20 +51,21 @@ def lead(leader: Network, maps: Sequence[str], setting: Setting, *, temperature:
     """
     stages, rising = leader.stages, partial(exponential_ramp, over=warm_up)
     last, shape = f"leader.{stages[-1]}", map_shape(leader.shape(stages[-1]))
-    believe = partial(soft_kl, temperature=temperature)
+    pulled = partial(towards, setting.task, temperature=temperature)
     members: dict[str, Member] = {"leader": leader}
     pulls: Pulls = {"leader/ce": (Supervise("leader", setting.task), 1.0)}
     if not fusion:
-        return members, pulls | {"leader/kl": (Match("leader.logits", "ensemble.logits", believe), 1.0)}
+        return members, pulls | {"leader/kl": (pulled("leader", "ensemble"), 1.0)}
+    whole_images("a leader that learns from fused maps", setting.task, "the classifier of these gives")
     same = attention_transfer if feature_loss == "attention" else unit_mse
     members |= {"fusion": Fusion(maps, [shape] * len(maps), leader.num_classes),
                 "decoder": Decoder(last, shape[0], len(maps))}
     pulls |= {
-        "leader/kl": (Match("leader.logits", "fusion.logits", believe), 1.0),
+        "leader/kl": (pulled("leader", "fusion"), 1.0),
         "leader/fused": (of_maps(last, "fusion.features", same), rising(fused)),
         "leader/decoded": (Match("decoder.maps", tuple(maps), partial(_joined, same)), rising(fused)),
         "fusion/ce": (Supervise("fusion", setting.task), 1.0),
-        "fusion/kl": (Match("fusion.logits", "ensemble.logits", believe), 1.0),
+        "fusion/kl": (pulled("fusion", "ensemble"), 1.0),
     }
     if not self_distillation:
         return members, pulls

@@ -9,6 +9,7 @@ from torch import Tensor
 from limbeck.losses import standardise, standardised_kl
 from limbeck.members import Network
 from limbeck.method import Method, Setting
+from limbeck.methods.answers import beliefs
 from limbeck.methods.offline import offline
 from limbeck.terms import Distance, Match
 
@@ -31,7 +32,9 @@ def lskd(student: Network, teacher: Network, setting: Setting, *, temperature: f
     has T = 2 and 9 as defaults, so what it runs without the standardisation is not KD's standard. `dkd` and `mlkd` take
     standardised logits by an option.
     """
-    term = Match("student.logits", "teacher.logits", partial(standardised_kl, temperature=temperature))
+    beliefs("lskd", setting.task)
+    term = Match("student.logits", "teacher.logits", partial(standardised_kl, temperature=temperature),
+                 task=setting.task)
     return offline(student, teacher, setting, {"kl": (term, kl)}, ce=ce)
 
 

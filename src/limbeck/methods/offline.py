@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from itertools import pairwise
 
 from limbeck.config import ScheduleSettings
 from limbeck.connectors import map_shape
 from limbeck.errors import Mistake
-from limbeck.losses import soft_kl
 from limbeck.members import Frozen, Member, Network
 from limbeck.method import Method, Setting, Stage
+from limbeck.methods.answers import towards
 from limbeck.process import Schedule, Scheduled
-from limbeck.terms import Match, Supervise, Term
+from limbeck.tasks import Task
+from limbeck.terms import Supervise, Term
 
 Pulls = Mapping[str, tuple[Term, float | Schedule]]
 """Term name -> (term, weight)."""
@@ -91,15 +91,22 @@ def check_channels(method: str, student: Network, teacher: Network, layers: Mapp
                       f"networks of one family and width, as resnet56 and resnet20, or another method.")
 
 
+def context(network: Network) -> str:
+    """The tap at which methods for dense tasks compare features: what a head's pyramid makes of the last stage (`psp`).
+
+    That is PSPNet's and DeepLab's; in other networks it is the last stage itself.
+    """
+    return "psp" if "psp" in network.addresses else network.stages[-1]
+
+
 def deepening(count: int, weight: float) -> list[float]:
     """The weight at the deepest of so many layers, and at each one above it half of the next one's."""
     return [weight / 2 ** (count - 1 - i) for i in range(count)]
 
 
-def softened(kl: float, temperature: float) -> Pulls:
+def softened(task: Task, kl: float, temperature: float) -> Pulls:
     """KD's term beside a method's own, or in the stage after it; nothing where its weight is 0."""
-    distance = partial(soft_kl, temperature=temperature)
-    return {"kl": (Match("student.logits", "teacher.logits", distance), kl)} if kl else {}
+    return {"kl": (towards(task, "student", "teacher", temperature=temperature), kl)} if kl else {}
 
 
 def initialised(student: Network, teacher: Network, pulls: Pulls, then: Method, *, length: float) -> list[Stage]:

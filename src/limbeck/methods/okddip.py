@@ -13,6 +13,7 @@ from limbeck.errors import Mistake
 from limbeck.losses import soft_kl
 from limbeck.members import Ensemble, Member, Network
 from limbeck.method import Method, Setting
+from limbeck.methods.answers import whole_images
 from limbeck.methods.online import branched_or_group, online
 from limbeck.process import exponential_ramp
 from limbeck.seen import Outputs, Seen
@@ -72,6 +73,7 @@ def okddip(student: Network, setting: Setting, *, peers: Sequence[Network] = (),
     Source: Chen et al., Online Knowledge Distillation with Diverse Peers, AAAI 2020, arXiv:1912.00350, and its code,
     which adds 1e-7 to the targets' probabilities.
     """
+    whole_images("okddip", setting.task, "its attention is between one vector an image of each peer")
     networks = branched_or_group(student, peers, copies, setting.seed, form=form, split=split, taps=["pooled"])
     others = [name for name in networks if name != "student"]
     widths = [networks[name].shape("pooled")[-1] for name in others]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Literal
 
 import torch
@@ -10,14 +9,14 @@ from torch import nn
 
 from limbeck.branches import branch_point
 from limbeck.connectors import as_map, map_shape
-from limbeck.losses import soft_kl
 from limbeck.members import Ensemble, Member, Network
 from limbeck.method import Method, Setting, Stage
+from limbeck.methods.answers import towards
 from limbeck.methods.leading import Pulls, lead, lent_first, own_optimizers
 from limbeck.methods.online import branched, online
 from limbeck.process import exponential_ramp
 from limbeck.seen import Outputs, Seen
-from limbeck.terms import Match, Supervise
+from limbeck.terms import Supervise
 
 
 class Gate(Member):
@@ -40,7 +39,7 @@ class Gate(Member):
         trunk, *logits = (seen[address] for address in self.reads)
         self.norm.train(self.training and len(trunk) > 1)  # one image alone, at an epoch's end, has no spread
         weights = self.norm(self.score(as_map(trunk).mean((2, 3)))).relu().softmax(dim=1)  # (N, M)
-        return {"weights": weights, "logits": torch.einsum("nm,nmc->nc", weights, torch.stack(logits, dim=1))}
+        return {"weights": weights, "logits": torch.einsum("nm,nm...->n...", weights, torch.stack(logits, dim=1))}
 
 
 class Shared(Member):
@@ -97,7 +96,7 @@ def one(student: Network, setting: Setting, *, branches: int = 3, split: str | N
     networks = branched(trunk, branches, setting.seed, split=split, read="shared.map" if divide_trunk else "",
                         taps=[last] if leader else [])
     logits = {name: f"{name}.logits" for name in networks}
-    distance, weight = partial(soft_kl, temperature=temperature), exponential_ramp(kl, over=warm_up)
+    weight = exponential_ramp(kl, over=warm_up)
     members: dict[str, Member] = {"shared": Shared(f"student.{split}", branches)} if divide_trunk else {}
     pulls: Pulls = {}
     if target == "gated":
@@ -106,8 +105,8 @@ def one(student: Network, setting: Setting, *, branches: int = 3, split: str | N
     for name, own in logits.items():
         if target == "others":
             members[f"others_{name}"] = Ensemble([other for other in logits.values() if other != own])
-        pulls[f"{name}/{target}"] = (Match(own, "gate.logits" if target == "gated" else f"others_{name}.logits",
-                                           distance), weight)
+        source = "gate" if target == "gated" else f"others_{name}"
+        pulls[f"{name}/{target}"] = (towards(setting.task, name, source, temperature=temperature), weight)
     if not leader:
         return online(networks, setting, pulls, members=members)
     led, leading = lead(student, [f"{name}.{last}" for name in networks], setting)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from limbeck.losses import pkt as divergence
 from limbeck.members import Network
 from limbeck.method import Method, Setting
+from limbeck.methods.answers import whole_images
 from limbeck.methods.offline import offline
 from limbeck.terms import Match
 
@@ -21,5 +22,6 @@ def pkt(student: Network, teacher: Network, setting: Setting, *, weight: float =
     Source: Passalis and Tefas, Learning Deep Representations with Probabilistic Knowledge Transfer, ECCV 2018,
     arXiv:1803.10837. Neighbours are per rank.
     """
+    whole_images("pkt", setting.task, "it compares a batch by one vector an image")
     return offline(student, teacher, setting, {
         "neighbours": (Match("student.pooled", "teacher.pooled", divergence), weight)})

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Literal
 
-from limbeck.losses import soft_kl
 from limbeck.members import Network
 from limbeck.method import Method, Setting, Stage
+from limbeck.methods.answers import towards
 from limbeck.methods.kd import kd
 from limbeck.process import Schedule, Scheduled
-from limbeck.terms import Match, Supervise
+from limbeck.terms import Supervise
 
 
 def rco(student: Network, teacher: Network, setting: Setting, *, anchors: Sequence[Network],
@@ -43,11 +42,10 @@ def rco(student: Network, teacher: Network, setting: Setting, *, anchors: Sequen
     def in_part(place: int) -> Schedule:
         return lambda clock: kl if clock.step * len(route) // clock.steps == place else 0.0
 
-    distance = partial(soft_kl, temperature=temperature)
     return Method(
         members={"student": student},
         frozen=route,
         terms={"ce": Supervise("student", setting.task),
-               **{f"kl/{name}": Match("student.logits", f"{name}.logits", distance) for name in route}},
+               **{f"kl/{name}": towards(setting.task, "student", name, temperature=temperature) for name in route}},
         process=Scheduled({"ce": ce, **{f"kl/{name}": in_part(place) for place, name in enumerate(route)}}),
     )

@@ -79,17 +79,24 @@ class Review(Member):
         return levels
 
 
-def levels(network: Network, count: int, *, before_activation: bool) -> list[str]:
-    """A network's last stages and its pooled feature, shallow first: the taps that are reviewed."""
+def levels(network: Network, count: int, *, before_activation: bool, after: Sequence[str]) -> list[str]:
+    """A network's last stages and what comes after them, shallow first: the taps that are reviewed."""
     suffix = ".pre" if before_activation else ""
-    return [stage + suffix for stage in network.stages[-count:]] + ["pooled"]
+    return [stage + suffix for stage in network.stages[-count:]] + list(after)
+
+
+def deepest(student: Network, teacher: Network) -> list[str]:
+    """What both have behind their stages: the pooled feature, or a pyramid's in segmentation (`psp`); or nothing."""
+    further: list[str] = ["pooled", "psp"]
+    return [tap for tap in further if tap in student.addresses and tap in teacher.addresses][:1]
 
 
 def reviewkd(student: Network, teacher: Network, setting: Setting, *, weight: float = 5.0, warm_up: float = 1 / 12,
              student_before_activation: bool = False) -> Method:
     """CE + weight * min(1, progress / warm_up) * sum over levels of HCL(fused student level, teacher level).
 
-    The teacher is tapped before the activations, and at its pooled feature. Networks with different numbers of stages
+    The teacher is tapped before the activations, and at its pooled feature, in whose place segmentation has what the
+    heads' pyramids give, where both networks have such, and depth nothing. Networks with different numbers of stages
     meet at their last ones.
 
     Args:
@@ -106,9 +113,10 @@ def reviewkd(student: Network, teacher: Network, setting: Setting, *, weight: fl
     script leaves the teacher in train mode; here it is in eval mode.
     """
     count = min(len(student.stages), len(teacher.stages))
-    own = levels(student, count, before_activation=student_before_activation)
-    sources = levels(teacher, count, before_activation=True)
-    names = [f"level{i}" for i in range(1, count + 2)]
+    after = deepest(student, teacher)
+    own = levels(student, count, before_activation=student_before_activation, after=after)
+    sources = levels(teacher, count, before_activation=True, after=after)
+    names = [f"level{i}" for i in range(1, len(own) + 1)]
     pull = ramp(weight, over=warm_up)
     return Method(
         members={"student": student, "review": Review(student, own, [teacher.shape(tap) for tap in sources], names)},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from limbeck.losses import rkd_angle, rkd_distance
 from limbeck.members import Network
 from limbeck.method import Method, Setting
+from limbeck.methods.answers import whole_images
 from limbeck.methods.offline import offline
 from limbeck.terms import Match
 
@@ -23,6 +24,7 @@ def rkd(student: Network, teacher: Network, setting: Setting, *, distance: float
     Source: Park et al., Relational Knowledge Distillation, CVPR 2019, arXiv:1904.05068. Relations are per rank. Two
     equal images have distance 0, and 1e-6 in the released code.
     """
+    whole_images("rkd", setting.task, "it compares a batch by one vector an image")
     return offline(student, teacher, setting, {
         "distance": (Match("student.pooled", "teacher.pooled", rkd_distance), distance),
         "angle": (Match("student.pooled", "teacher.pooled", rkd_angle), angle)})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -11,10 +10,11 @@ from torch import Tensor, nn
 
 from limbeck.connectors import AsMap, Resize, Shape, as_map, map_shape
 from limbeck.errors import Mistake
-from limbeck.losses import soft_kl, weighted_hint
+from limbeck.losses import weighted_hint
 from limbeck.losses.sizes import unit
 from limbeck.members import Member, Network
 from limbeck.method import Method, Setting
+from limbeck.methods.answers import towards
 from limbeck.methods.offline import offline
 from limbeck.seen import Outputs, Seen
 from limbeck.terms import Match
@@ -107,7 +107,7 @@ def semckd(student: Network, teacher: Network, setting: Setting, *, weight: floa
              for j, source in enumerate(teacher.stages, start=1)]
     pulls = {name: (_pair(student, teacher, name, own, source), weight / len(student.stages))
              for name, own, source in pairs}
-    divergence = Match("student.logits", "teacher.logits", partial(soft_kl, temperature=temperature))
+    divergence = towards(setting.task, "student", "teacher", temperature=temperature)
     return offline(student, teacher, setting, {"kl": (divergence, kl), **pulls}, ce=ce,
                    members={"attention": Attention(student.stages, teacher.stages, setting.batch_size)})
 

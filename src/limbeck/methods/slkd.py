@@ -7,11 +7,11 @@ from functools import partial
 from typing import Literal
 
 from limbeck.errors import Mistake
-from limbeck.losses import soft_kl
 from limbeck.members import Ensemble, Member, Network
 from limbeck.method import Method, Setting, Stage
+from limbeck.methods.answers import towards
 from limbeck.process import Scheduled
-from limbeck.terms import Match, Supervise, Term
+from limbeck.terms import Supervise, Term
 
 Pulls = dict[str, tuple[Term, float]]
 
@@ -61,26 +61,22 @@ def slkd(student: Network, teacher: Network, setting: Setting, *, self_teachers:
                       f"Give at least 1, or supervision=teacher.")
     names = [f"peer{k}" for k in range(1, self_teachers + 1)] if by_peers else []
     peers = {name: teacher.fresh(setting.seed + k) for k, name in enumerate(names, start=1)}
-    towards = partial(_towards, partial(soft_kl, temperature=temperature))
+    pulled = partial(towards, setting.task, temperature=temperature)
     own: Pulls = {"ce": (Supervise("student", setting.task), by_teacher * alpha * ce + by_peers * beta * peers_ce)}
     learning: Pulls = {}
     members: dict[str, Member] = {"student": student}
     if by_teacher:
-        own["student/teacher"] = (towards("student", "teacher"), alpha * kl)
+        own["student/teacher"] = (pulled("student", "teacher"), alpha * kl)
     if by_peers:
-        own["student/peers"] = (towards("student", "ensemble", detach=detach), beta * peers_kl)
+        own["student/peers"] = (pulled("student", "ensemble", detach=detach), beta * peers_kl)
         members["ensemble"] = Ensemble([f"{name}.logits" for name in names], fusion)
     for name in names:
         learning[f"{name}/ce"] = (Supervise(name, setting.task), ce)
-        learning[f"{name}/teacher"] = (towards(name, "teacher"), kl)
+        learning[f"{name}/teacher"] = (pulled(name, "teacher"), kl)
     if form == "parallel" or not by_peers:
         return _method({**members, **peers}, {"teacher": teacher}, own | learning)
     return [Stage(_method(peers, {"teacher": teacher}, learning, deploy="peer1"), name="self_teachers"),
             Stage(_method(members, {"teacher": teacher, **peers}, own), name="student")]
-
-
-def _towards(distance: partial, member: str, source: str, *, detach: bool = True) -> Match:
-    return Match(f"{member}.logits", f"{source}.logits", distance, detach=detach)
 
 
 def _method(members: Mapping[str, Member], frozen: Mapping[str, Network], pulls: Pulls, *,
