@@ -13,7 +13,7 @@ from limbeck.members import Member
 from limbeck.samples import samples
 from limbeck.seen import Clock, Seen
 from limbeck.tasks import Task
-from limbeck.tasks.maps import at_size
+from limbeck.tasks.maps import at_size, same_places
 
 Distance = Callable[..., Tensor]
 """(student, source[, targets]) -> scalar; a pure function from `limbeck.losses`, or anyone's."""
@@ -108,7 +108,7 @@ class Match(Term):
         task: Of both sides, where it is to say what counts; None leaves them as they are.
         by: Where a task is given: `samples`, the distance takes its answers, logits or the like, row by row, (P, C):
             images, or pixels that count (see `samples`; it is 0 where none does); `maps`, it takes maps, the student's
-            brought bilinearly to the source's size, and `valid`, (N, H, W) or None: which pixels of the targets count.
+            brought bilinearly to the source's size, and `valid`, (N, h, w) or None: which places count.
         everywhere: Where a task is given, let every pixel count.
     """
 
@@ -134,8 +134,9 @@ class Match(Term):
 
     def _where_it_counts(self, task: Task, student: Tensor, source: Tensor, targets: Tensor | None) -> Tensor:
         if self.by == "maps":
-            valid = None if targets is None or self.everywhere else task.valid(targets)
-            return self.distance(at_size(student, source.shape[2:]), source, valid=valid)
+            size, valid = source.shape[2:], None if targets is None or self.everywhere else task.valid(targets)
+            valid = None if valid is None else same_places(valid, size)
+            return self.distance(at_size(student, size), source, valid=valid)
         own, other, labels = samples(task, student, source, targets, everywhere=self.everywhere)
         if not len(own):
             return 0 * student.sum()

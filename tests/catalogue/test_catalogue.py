@@ -32,7 +32,8 @@ def test_the_contract_holds(check: Check, row: Row) -> None:
     check(row)
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row.method in ("kd", "at")], ids=lambda row: row.label)
+@pytest.mark.parametrize("row", [row for row in ROWS if row.method in ("kd", "at") and row.task == "classification"],
+                         ids=lambda row: row.label)
 def test_some_terms_compile(row: Row) -> None:
     compiles(row)
 

@@ -15,6 +15,8 @@ from limbeck.errors import Mistake
 from limbeck.labels import check_mixed, without_labels
 
 rows = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.label)
+of_classes = pytest.mark.parametrize("row", [row for row in ROWS if row.task == "classification"],
+                                     ids=lambda row: row.label)
 
 UNMIXED = {"dkd": r"one class for each image \(target, nontarget\)", "kdcl": r"one class for each image \(target\)",
            "crd": r"remembers each image, and a mixture of two is neither \(contrast\)",
@@ -25,10 +27,11 @@ LABELS_ALONE = {"none", "byot", "ban"}
 TOGETHER = {"dml", "afd", "one", "okddip", "ffl", "ffsd", "kdcl"}
 STAGES = {"ab": "learns from labels in its stage 'train'", "fsp": "learns from labels in its stage 'train'"}
 """Those that train an initialised student on labels alone, unless they are asked for both at once."""
-READERS = {"dkd": r"reads labels in target, nontarget", "l2tww": "learns beside the loop by the supervised loss"}
+READERS = {"dkd": r"reads labels in target, nontarget", "ifvd": "reads labels in variation",
+           "ifvd+distpro": "reads labels in ifvd/variation", "l2tww": "learns beside the loop by the supervised loss"}
 
 
-@rows
+@of_classes
 def test_mixed_images_are_learned_from_or_refused(row: Row) -> None:
     built = stages(row)
     if row.method in UNMIXED and row.options.get("target") != "general":

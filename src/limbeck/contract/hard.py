@@ -100,8 +100,8 @@ def _kind(term: Term) -> tuple[Any, ...]:
 
 
 def _call(term: Term, seen: Seen) -> tuple[Callable[..., Tensor], tuple[Any, ...]]:
-    """A term's distance and what it is called with, cut from the graph; the whole term where it is no `Match`."""
-    if not isinstance(term, Match):
+    """A term's distance and what it is called with, cut from the graph; the whole term where it is no plain `Match`."""
+    if not isinstance(term, Match) or term.task is not None:
         return term, (seen,)
     return term.distance, (*map(_cut, term.sides(seen)), *([seen.batch.targets] if term.labelled else []))
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from limbeck.config import OptimizerSettings
 from limbeck.contract.steps import CLOCK, Broken, images_for, noise, step
-from limbeck.contract.trial import Trial, built
+from limbeck.contract.trial import TASKS, Trial, built
 from limbeck.contract.values import members_reached
 from limbeck.method import Method, Step
 from limbeck.optimizers import build_optimizer
@@ -19,7 +19,6 @@ from limbeck.process import Learned
 from limbeck.search import Search
 from limbeck.seen import Batch
 from limbeck.slopes import Passes, exact, forward
-from limbeck.tasks.classification import Classification
 
 
 def can_search(trial: Trial) -> bool:
@@ -81,7 +80,7 @@ def search_moves_the_weights(trial: Trial) -> None:
     method = method.under(Learned(method.process, method.searchable()))
     optimizer = build_optimizer(method, OptimizerSettings(lr=0.01), {})
     assert isinstance(optimizer, torch.optim.Optimizer)
-    search = Search(method, Classification(), lambda place: images_for(method, seed=7))
+    search = Search(method, TASKS[trial.task], lambda place: images_for(method, seed=7))
     process, images = search.process, images_for(method)
     before, pulling, taken = process.raw.clone(), _pulling(method, images), Step(method, images, CLOCK, optimizer)
     search.before(taken)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from limbeck.contract.trial import batch
+from limbeck.contract.trial import batch, task_of
 from limbeck.members import Network
 from limbeck.method import Method
 from limbeck.seen import Batch, Clock, Outputs, Seen
@@ -34,8 +34,8 @@ class NotClaimed(Exception):  # noqa: N818 - nothing went wrong
 
 
 def images_for(method: Method, count: int = IMAGES, *, seed: int = 0) -> Batch:
-    """Random images, with as many views as the method looks at."""
-    return batch(count, seed=seed, views=len(method.views))
+    """Random images with targets of the method's task, and as many views as it looks at."""
+    return batch(count, seed=seed, views=len(method.views), task=task_of(method))
 
 
 def step(method: Method, images: Batch | None = None, *, known: Mapping[str, Outputs] | None = None,

@@ -6,19 +6,20 @@ import logging
 import os
 import socket
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.multiprocessing.spawn import start_processes
 
 from limbeck import engine, ranks
 from limbeck.config import MethodSettings, OptimizerSettings, ScheduleSettings, TrainingSettings
+from limbeck.contract.nets import CLASSES, NETS, OF_MAPS, SCENE, SIZE
 from limbeck.data import Augmentation, Batches, Split, Views
 from limbeck.data.images import Images
 from limbeck.members import Network, Statistics
@@ -28,62 +29,14 @@ from limbeck.progress import Display
 from limbeck.runs import Run
 from limbeck.search import Search
 from limbeck.seen import Batch
+from limbeck.tasks import Task
 from limbeck.tasks.classification import Classification
+from limbeck.tasks.depth import Depth
+from limbeck.tasks.segmentation import Segmentation
 from limbeck.trainer import Trainer
 from limbeck.wiring import build_stages, needs_teacher
 
-CLASSES = 4
-SIZE = (3, 16, 16)
-
-
-class TinyNet(nn.Module):
-    """Three stages of conv, norm, ReLU; 8 channels wide by default."""
-
-    def __init__(self, width: int = 8, num_classes: int = CLASSES, *, dropout: float = 0.0,
-                 norm: Callable[[int], nn.Module] = nn.BatchNorm2d):
-        super().__init__()
-        widths = [width, width, 2 * width]
-        self.stem = nn.Sequential(nn.Conv2d(3, width, 3, padding=1, bias=False), norm(width), nn.ReLU())
-        inputs = [width, *widths[:-1]]
-        self.stages = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(a, b, 3, stride=1 + (i > 0), padding=1, bias=False), norm(b), nn.ReLU())
-            for i, (a, b) in enumerate(zip(inputs, widths, strict=True)))
-        self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(widths[-1], num_classes)
-        self.taps = {"stem": "stem", **{f"stage{i + 1}": f"stages.{i}" for i in range(3)},
-                     **{f"stage{i + 1}.pre": f"stages.{i}.1" for i in range(3)}, "pooled": "fc:in"}
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        for stage in self.stages:
-            x = stage(x)
-        logits: Tensor = self.fc(self.dropout(x.mean((2, 3))))
-        return logits
-
-
-class TinyViT(nn.Module):
-    """Four blocks over 4 x 4 patches and a class token."""
-
-    def __init__(self, width: int = 8, num_classes: int = CLASSES, *, dropout: float = 0.0):
-        super().__init__()
-        self.embed = nn.Conv2d(3, width, 4, 4)
-        self.token = nn.Parameter(0.02 * torch.randn(1, 1, width))
-        self.place = nn.Parameter(0.02 * torch.randn(1, 17, width))
-        self.blocks = nn.ModuleList(
-            nn.TransformerEncoderLayer(width, 2, 2 * width, dropout, batch_first=True, norm_first=True)
-            for _ in range(4))
-        self.norm, self.fc = nn.LayerNorm(width), nn.Linear(width, num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        patches = self.embed(x).flatten(2).transpose(1, 2)
-        x = torch.cat([self.token.expand(x.shape[0], -1, -1), patches], dim=1) + self.place
-        for block in self.blocks:
-            x = block(x)
-        logits: Tensor = self.fc(self.norm(x)[:, 0])
-        return logits
-
-
-NETS: dict[str, Callable[..., nn.Module]] = {"cnn": TinyNet, "vit": TinyViT}
+TASKS: dict[str, Task] = {"classification": Classification(), "segmentation": Segmentation(CLASSES), "depth": Depth()}
 
 
 @dataclass(frozen=True)
@@ -102,6 +55,7 @@ class Trial:
         companion: Whether it brings a companion; then there is no search.
         turns: Whether it takes several turns in a step; nor is there then.
         deployed: The member that ships.
+        task: What its networks answer; on maps these are networks of their own, and `networks` plays no part.
     """
 
     method: str
@@ -115,6 +69,7 @@ class Trial:
     companion: bool = False
     turns: bool = False
     deployed: str = "student"
+    task: Literal["classification", "segmentation", "depth"] = "classification"
 
     @property
     def supervised(self) -> bool:
@@ -134,7 +89,7 @@ class Trial:
     @property
     def label(self) -> str:
         more = [f"{k}={v}" for k, v in (self.options | self.further).items()]
-        more += [f"stage{self.stage}"] * bool(self.stage)
+        more += [f"stage{self.stage}"] * bool(self.stage) + [self.task] * (self.task != "classification")
         return "-".join([self.method, *more, *(["to".join(reversed(self.networks))] if "vit" in self.networks else [])])
 
 
@@ -143,15 +98,31 @@ def tiny(width: int = 8, *, seed: int = 0, kind: str = "cnn", **options: Any) ->
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         module = NETS[kind](width, **options)
-    return Network(module, name=f"tiny{width}", size=SIZE, statistics=Statistics((0.5,) * 3, (0.25,) * 3),
-                   factory=lambda: NETS[kind](width, **options))
+    return Network(module, name=f"tiny{width}", size=SCENE if kind in OF_MAPS.values() else SIZE,
+                   statistics=Statistics((0.5,) * 3, (0.25,) * 3), factory=lambda: NETS[kind](width, **options))
 
 
-def batch(count: int = 8, *, seed: int = 0, views: int = 0) -> Batch:
-    """Random images with labels, and so many further views of them."""
+def batch(count: int = 8, *, seed: int = 0, views: int = 0, task: str = "classification") -> Batch:
+    """Random images with targets of a task, and so many further views of them."""
     generator = torch.Generator().manual_seed(seed)
-    return Batch(torch.rand(count, *SIZE, generator=generator), torch.randint(CLASSES, (count,), generator=generator),
-                 torch.arange(count), tuple(torch.rand(count, *SIZE, generator=generator) for _ in range(views)))
+    size = SIZE if task == "classification" else SCENE
+    return Batch(torch.rand(count, *size, generator=generator), _targets(count, task, generator),
+                 torch.arange(count), tuple(torch.rand(count, *size, generator=generator) for _ in range(views)))
+
+
+def _targets(count: int, task: str, generator: torch.Generator) -> Tensor:
+    """Classes (N,), or label maps or depths (N, H, W) of which a part does not count."""
+    if task == "classification":
+        return torch.randint(CLASSES, (count,), generator=generator)
+    values = CLASSES * torch.rand(count, *SCENE[1:], generator=generator)
+    counts = torch.rand(values.shape, generator=generator) > 0.2
+    return values.where(counts, 0.0) if task == "depth" else values.long().where(counts, 255)
+
+
+def task_of(method: Method) -> str:
+    """What the member that ships answers, by the shape of its logits."""
+    shape = method.student().shape("logits")
+    return "classification" if len(shape) == 1 else "depth" if shape[0] == 1 else "segmentation"
 
 
 def built(trial: Trial, **options: Any) -> Method:
@@ -161,41 +132,45 @@ def built(trial: Trial, **options: Any) -> Method:
 
 def stages(trial: Trial, **options: Any) -> list[Stage]:
     """All stages of the trial's method."""
-    own, other = trial.networks
+    own, other = trial.networks if trial.task == "classification" else (OF_MAPS[trial.task],) * 2
     teacher = tiny(trial.teacher_width, seed=1, kind=other) if needs_teacher(trial.method) else None
-    setting = Setting(Classification(), tuple("abcd"), split(40).targets, torch.arange(40), batch(2),
+    labels = split(40).targets if trial.task == "classification" else None
+    setting = Setting(TASKS[trial.task], tuple("abcd"), labels, torch.arange(40), batch(2, task=trial.task),
                       hold_out=lambda part: Batches(split(12), 8, train=False))
-    further = {role: [tiny(width, seed=7 + width) for width in widths] for role, widths in trial.further.items()}
+    beside = "cnn" if trial.task == "classification" else own
+    further = {role: [tiny(width, seed=7 + width, kind=beside) for width in widths]
+               for role, widths in trial.further.items()}
     with torch.random.fork_rng():
         torch.manual_seed(2)
         settings = MethodSettings(name=trial.method, **trial.options)
         return build_stages(settings, tiny(kind=own, **options), teacher, setting, further)
 
 
-def split(count: int) -> Split:
-    """Random uint8 images in memory."""
+def split(count: int, task: str = "classification") -> Split:
+    """Random uint8 images in memory, with targets of a task."""
     generator = torch.Generator().manual_seed(5)
-    pixels = torch.randint(256, (count, *SIZE), generator=generator, dtype=torch.uint8)
-    return Split.whole(Images(pixels), torch.randint(CLASSES, (count,), generator=generator))
+    size = SIZE if task == "classification" else SCENE
+    pixels = torch.randint(256, (count, *size), generator=generator, dtype=torch.uint8)
+    return Split.whole(Images(pixels), _targets(count, task, generator))
 
 
 def trainer(method: Method, folder: Path, *, epochs: float = 2, images: int = 30, batch_size: int = 8,
             search: bool = False, kind: type[Trainer] = Trainer, augment: bool = True,
             optimizers: Mapping[str, Mapping[str, Any]] | None = None) -> Trainer:
     """The loop around a method on random images; several ranks share each batch."""
-    world = ranks.world()
+    world, task = ranks.world(), task_of(method)
     companion = None
     if search:
         method = method.under(Learned(method.process, method.searchable()))
-        held_out = Batches(split(24), 8 // world, train=True, rank=ranks.rank(), world=world)
-        companion = Search(method, Classification(), held_out.at, every=2)
-    own = Augmentation("crop-flip", 2) if augment else Augmentation()
+        held_out = Batches(split(24, task), 8 // world, train=True, rank=ranks.rank(), world=world)
+        companion = Search(method, TASKS[task], held_out.at, every=2)
+    own = Augmentation("crop-flip", 2) if augment and task == "classification" else Augmentation()
     views = Views((own, *[own] * len(method.views)))
-    batches = Batches(split(images), batch_size // world, train=True, augmentation=views, rank=ranks.rank(),
+    batches = Batches(split(images, task), batch_size // world, train=True, augmentation=views, rank=ranks.rank(),
                       world=world, seed=3)
-    scored = Batches(split(20), 16, train=False, rank=ranks.rank(), world=world)
+    scored = Batches(split(20, task), 16, train=False, rank=ranks.rank(), world=world)
     torch.manual_seed(11)
-    return kind([Stage(method, optimizers=optimizers or {})], Classification(), batches, {"test": scored}, Run(folder),
+    return kind([Stage(method, optimizers=optimizers or {})], TASKS[task], batches, {"test": scored}, Run(folder),
                 TrainingSettings(epochs=epochs), optimizer=OptimizerSettings(lr=0.02),
                 schedule=ScheduleSettings(kind="cosine"), accelerator=engine.start("cpu"), companion=companion,
                 display=Display(quiet=True))
