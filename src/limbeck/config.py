@@ -161,6 +161,9 @@ class SearchSettings(Settings):
     """The bi-level search of term weights."""
 
     epochs: float | None = Field(None, gt=0, description="length of the search; None: a sixth of the run's")
+    terms: list[str] | None = Field(None, description="names of the terms that are searched, with * for anything; the "
+                                                      "others keep their weights. None: in a blend those of methods "
+                                                      "that search, as distpro/*; else all")
     held_out: float = Field(0.2, gt=0, lt=1, description="part of the training data that the weights are learned on")
     held_out_batch: int | None = Field(None, gt=0, description="None: the training batch size")
     held_out_augment: bool = Field(True, description="augment held-out images like training images, as released")

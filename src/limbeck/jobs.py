@@ -19,11 +19,11 @@ from limbeck.errors import Mistake
 from limbeck.evaluation import score
 from limbeck.finished import Finished
 from limbeck.method import Method, Stage
-from limbeck.methods import SEARCHED
 from limbeck.parts import Parts, Verb
 from limbeck.process import Learned
 from limbeck.progress import Display, duration
 from limbeck.recorded import Recorded
+from limbeck.reweighing import searches, under_replay, under_search
 from limbeck.runs import Run
 from limbeck.search import Search
 from limbeck.sources import check_network, describe
@@ -132,7 +132,7 @@ def found_process(verb: Verb, job: Job, folder: Path, *, device: str | None = No
         return None
     if job.process.file is not None:
         return Recorded.load(_process_file(job.process.file))
-    if job.method.name not in SEARCHED:
+    if not searches(job.method.name):
         return None
     return Recorded.load(execute("search", job, folder / "search", device=device, quiet=quiet).process)
 
@@ -187,10 +187,10 @@ def staged(parts: Parts, found: Recorded | None) -> list[Stage]:
         found: The process to replay, if there is one.
     """
     if parts.verb == "search":
-        return [parts.stage(wiring.under_search(parts.method, parts.job))]
+        return [parts.stage(under_search(parts.method, parts.job))]
     stages, settings = parts.stages, parts.job.training
     if found is not None or parts.job.process.use == "equal":
-        method, note = wiring.under_replay(parts.method, parts.job.process, found, parts.job.schedule)
+        method, note = under_replay(parts.method, parts.job, found)
         stages = [parts.stage(method)]
         if note:
             parts.display.say(note)

@@ -72,7 +72,7 @@ class Recorded:
                    tuple(header["fixed"]), header["found"])
 
     @classmethod
-    def uniform(cls, names: Sequence[str], normaliser: str) -> Recorded:
-        """One row of ones: every term alike throughout."""
+    def uniform(cls, names: Sequence[str], normaliser: str, *, fixed: Sequence[str] = ()) -> Recorded:
+        """One row of ones: every term alike throughout; `fixed` ones as the method has them."""
         ones = torch.ones(1, len(names))
-        return cls(tuple(names), ones, ones / len(names), normaliser, float(len(names)))
+        return cls(tuple(names), ones, ones / len(names), normaliser, float(len(names)), tuple(fixed))

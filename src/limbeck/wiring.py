@@ -1,4 +1,4 @@
-"""From settings to a method: its function found, its options checked against the signature, its process put over it."""
+"""From settings to a method: its function found, its options checked against the signature, blended with others."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from pydantic import BaseModel, ConfigDict, create_model
 
 from limbeck import own, places
 from limbeck.blending import blend, names
-from limbeck.config import Job, MethodSettings, ProcessSettings, ScheduleSettings, validated
+from limbeck.config import MethodSettings, validated
 from limbeck.errors import Mistake, nearest
 from limbeck.members import Network
 from limbeck.method import Method, Setting, Stage
 from limbeck.methods import METHODS
-from limbeck.process import Learned, Replayed
-from limbeck.recorded import Recorded
 from limbeck.tasks import Task
 
 _ROLES = ("student", "teacher", "setting")
@@ -156,51 +154,3 @@ def _built(name: str, chosen: Mapping[str, Any], student: Network, teacher: Netw
         if networks:
             given[role] = networks[0] if hints[role] is Network else list(networks)
     return function(name)(**{k: v for k, v in given.items() if k in asked}, **chosen)
-
-
-def under_search(method: Method, job: Job) -> Method:
-    """The method with the weights of all its searchable terms to be learned."""
-    return method.under(Learned(
-        method.process, method.searchable(), normalise=job.process.normaliser, scale=job.process.scale,
-        start=job.search.start, threshold=job.process.threshold if job.search.clip else None,
-        refresh=job.search.refresh))
-
-
-def under_replay(method: Method, settings: ProcessSettings, recorded: Recorded | None,
-                 schedule: ScheduleSettings) -> tuple[Method, str | None]:
-    """The method under a recorded process, or its terms equally weighted where none is given.
-
-    Returns:
-        The method, and what did not match, if anything.
-
-    Raises:
-        Mistake: If the file's terms and the method's are not the same and `unmatched` is `refuse`, or none is shared.
-    """
-    names = method.searchable()
-    recorded = recorded or Recorded.uniform(names, settings.normaliser)
-    missing = [name for name in names if name not in recorded.names]
-    unknown = [name for name in recorded.names if name not in names]
-    note = None
-    if missing or unknown:
-        note = (f"the process and the method do not share all terms; only in the process: {unknown or 'none'}; only in "
-                f"the method: {missing or 'none'}")
-        if settings.unmatched == "refuse" or len(missing) == len(names):
-            raise Mistake(f"{note}. Search on networks with the same stages and transforms, or set "
-                          f"process.unmatched=drop to leave these terms out.")
-    replayed = Replayed(method.process, recorded, absent=missing, use=settings.use, scale=settings.scale,
-                        interpolate=settings.interpolate, granularity=settings.granularity,
-                        threshold=settings.threshold, clip=settings.clip, warp=_warp(settings, recorded, schedule))
-    return method.under(replayed), note
-
-
-def _warp(settings: ProcessSettings, recorded: Recorded,
-          schedule: ScheduleSettings) -> Sequence[tuple[float, float]] | None:
-    """Rate drops of this run onto those of the search, for `warp: drops`."""
-    if settings.warp == "straight":
-        return None
-    theirs = recorded.found.get("drops") or []
-    if schedule.kind != "steps" or len(theirs) != len(schedule.drops):
-        raise Mistake(f"process.warp=drops needs as many rate drops in this run as in the search; this run has "
-                      f"{schedule.drops if schedule.kind == 'steps' else 'none'}, the search had {theirs}. Set "
-                      f"schedule.drops, or process.warp=straight.")
-    return [(0.0, 0.0), *zip(schedule.drops, theirs, strict=True), (1.0, 1.0)]

@@ -58,7 +58,7 @@ def test_every_method_works_on_maps_or_says_why_not(name: str, task: Literal["se
 
 @pytest.mark.parametrize("name", SCENES)
 def test_methods_of_segmentation_refuse_classes(name: str) -> None:
-    with pytest.raises(Mistake, match=f"{name}.* needs a class for every pixel, as .*{SCENES[name]}; .* classification"):
+    with pytest.raises(Mistake, match=f"{name}.* needs a class for every pixel, as .*{SCENES[name]}; .*classification"):
         built(on(name, "classification"))
 
 
