@@ -21,7 +21,8 @@ def _methods() -> str:
 def _networks() -> str:
     from limbeck.networks import ZOO
 
-    more = [("timm:NAME", "any network of timm"), ("torchvision:NAME", "any classifier of torchvision"),
+    more = [("timm:NAME", "any network of timm"),
+            ("torchvision:NAME", "any classifier or segmentation network of torchvision"),
             ("py:module:factory", "your own"), ("FOLDER", "the network of a finished run")]
     return _columns([(name, entry.about) for name, entry in ZOO.items()] + more)
 
@@ -62,7 +63,7 @@ def taps_of(name: str, size: int) -> str:
 
 
 def _depth(tap: str) -> tuple[int, str]:
-    order = {"stem": 0, "pooled": 98, "logits": 99}
+    order = {"stem": 0, "psp": 90, "aux": 91, "pooled": 98, "logits": 99}
     stage = tap.removeprefix("stage").partition(".")[0]
     return (order.get(tap, int(stage) if stage.isdigit() else 97), tap)
 

@@ -18,7 +18,7 @@ from limbeck.errors import Mistake, nearest
 from limbeck.known import DESCRIPTION, description, is_run, known_classes
 from limbeck.members import STATISTICS, Network, Statistics
 from limbeck.naming import BY_ORDER, Names, match_classes
-from limbeck.networks import build, find
+from limbeck.networks import build, find, torchvision_scenes
 from limbeck.networks.checkpoints import load_into, read_state
 
 _WEIGHTS = "student.safetensors"
@@ -212,6 +212,9 @@ def _torchvision(name: str, classes: int) -> _Origin:
     from torchvision import models
 
     _known("torchvision", name)
+    if name in torchvision_scenes.names():
+        build_scene = partial(torchvision_scenes.scene_network, name)
+        return _Origin(partial(build_scene, classes), build_scene, STATISTICS["imagenet"])
 
     def pretrained() -> nn.Module:
         module: nn.Module = models.get_model(name, weights="DEFAULT")
@@ -231,7 +234,7 @@ def _known(kind: str, name: str) -> None:
     else:
         from torchvision import models
 
-        plain, names = name, models.list_models(models)
+        plain, names = name, models.list_models(models) + torchvision_scenes.names()
     if plain not in names:
         raise Mistake(f"{kind} has no network '{name}'; {nearest(plain, names)}")
 

@@ -12,10 +12,13 @@ from torch.nn import functional as F
 from torchvision.models import mobilenet_v2
 from torchvision.models.segmentation import deeplabv3_resnet50
 
+from limbeck.config import NetworkSettings
 from limbeck.errors import Mistake
+from limbeck.members import STATISTICS, Network
 from limbeck.networks import ZOO, build
 from limbeck.networks.checkpoints import load_into, read_state
 from limbeck.networks.sparse_to_dense import Unpool
+from limbeck.sources import check_network, untrained
 
 State = dict[str, Tensor]
 BN = r"\.(weight|bias|running_mean|running_var)"
@@ -185,6 +188,22 @@ def test_torchvisions_mobilenet_fits_as_a_body():
     theirs = {key: x.shape for key, x in mobilenet_v2().state_dict().items() if key.startswith("features")}
     own = {key: x.shape for key, x in made("pspnet_mobilenetv2").state_dict().items() if key.startswith("features")}
     assert own == {key: shape for key, shape in theirs.items() if not key.startswith("features.18")}
+
+
+@pytest.mark.parametrize(("name", "taps"), [
+    ("fcn_resnet50", {"aux"}), ("deeplabv3_resnet50", {"aux", "psp"}), ("lraspp_mobilenet_v3_large", set())])
+def test_torchvisions_segmentation_networks_are_networks(name, taps):
+    settings = NetworkSettings(name=f"torchvision:{name}")
+    check_network(settings)
+    torch.manual_seed(0)
+    module, _ = untrained(settings.name, classes=5)
+    network = Network(module, name=name, size=(3, 33, 49), statistics=STATISTICS["imagenet"])
+    assert network.shape("logits") == (5, 33, 49)
+    assert (network.num_classes, len(network.stages)) == (5, 4)
+    assert {tap for tap in network.addresses if tap in ("aux", "psp")} == taps
+    assert network.auxiliary == ({"aux": 0.5} if "aux" in taps else {})
+    if "aux" in taps:
+        assert network.shape("aux")[0] == 5
 
 
 # --- what stands where
