@@ -26,6 +26,7 @@ MOST = {False: 15, True: 60}
 EXCEPTIONS: dict[str, str] = {
     "kd": "Written out in full, as the documentation's example of a `Method`; by `offline` it would have 12.",
     "at": "Two readings of the distance; half of its lines are imports.",
+    "structured": "Two terms, of answers and of features, on a task that is asked for.",
     "dkd": "Two terms, to be weighed and searched apart, and a variant on standardised logits.",
     "reviewkd": "The fusion of a level, the member that goes through all levels, and their taps.",
     "crd": "Two memories that all ranks share, and the drawing of negatives.",

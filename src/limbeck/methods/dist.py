@@ -35,5 +35,4 @@ def dist(student: Network, teacher: Network, setting: Setting, *, inter: float =
     at = partial(partial, distance, temperature=temperature)
     match = partial(Match, "student.logits", "teacher.logits", task=setting.task)
     return offline(student, teacher, setting, {
-        "inter": (match(at(beta=1.0, gamma=0.0)), inter),
-        "intra": (match(at(beta=0.0, gamma=1.0)), intra)}, ce=ce)
+        "inter": (match(at(beta=1.0, gamma=0.0)), inter), "intra": (match(at(beta=0.0, gamma=1.0)), intra)}, ce=ce)

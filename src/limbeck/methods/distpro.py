@@ -41,8 +41,8 @@ class Space:
 
     def taps(self, network: Network, other: Network) -> list[str]:
         """This space's taps of one of two networks, shallow first."""
-        pyramid = self.pyramid and "psp" in network.addresses and "psp" in other.addresses
-        return [*self.before, *network.stages, *self.after, *["psp"] * pyramid]
+        both = network.addresses.keys() & other.addresses.keys()
+        return [*self.before, *network.stages, *self.after, *["psp"] * (self.pyramid and "psp" in both)]
 
 
 SPACES = {
@@ -85,8 +85,7 @@ def distpro(student: Network, teacher: Network, setting: Setting, *,
     Source: Deng et al., DistPro: Searching a Fast Knowledge Distillation Process via Meta Optimization, ECCV 2022,
     arXiv:2204.05547. The paper does not list its three transforms: the released builders with self-attention are taken.
     """
-    space = space or ("paper27" if setting.task.name == "classification" else "dense")
-    if space not in SPACES:
+    if (space := space or ("paper27" if setting.task.name == "classification" else "dense")) not in SPACES:
         raise Mistake(f"there is no space '{space}' of pathways; {nearest(space, SPACES)}")
     chosen = SPACES[space]
     sources = list(teacher_taps or chosen.taps(teacher, student))

@@ -17,13 +17,14 @@ def kd(student: Network, teacher: Network, setting: Setting, *, temperature: flo
        kl: float = 0.9, everywhere: bool = False) -> Method:
     """ce * CE + kl * T^2 KL(teacher || student); on depth ce * L1 + kl * mean |student - teacher|, the term `l1`.
 
-    For a task that answers with maps the divergence is a mean over pixels, at the teacher's logits' own size.
+    For a task that answers with maps the divergence is a mean over pixels, at the teacher's logits' own size, where
+    structured distillation and IFVD take T = 1.
 
     Args:
         student: Learns.
         teacher: Frozen.
         setting: The job.
-        temperature: T; 4 on CIFAR-100, 1 on ImageNet and pixel by pixel.
+        temperature: T; 4 on CIFAR-100, 1 on ImageNet.
         ce: Weight of the supervised loss.
         kl: Weight of what the teacher says.
         everywhere: Of maps, let the teacher speak where the targets say nothing, too.
