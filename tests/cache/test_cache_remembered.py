@@ -13,6 +13,7 @@ from limbeck.cache import Remembered, Remembering
 from limbeck.cache.filling import errors, fill, missing, timed
 from limbeck.contract.trial import Trial, split
 from limbeck.data import Augmentation, EveryView, SomeViews
+from limbeck.data.randaugment import RandAugment
 from limbeck.errors import Mistake, Stopped
 from limbeck.method import Method
 from limbeck.process import Scheduled
@@ -134,6 +135,13 @@ def test_random_boxes_have_a_few_views(tmp_path: Path) -> None:
     made = remembered(built(KD), tmp_path / "said", augmentation=boxes, views=3, seed=5)
     assert made.repertoire == SomeViews(boxes, IMAGES, 3, 5)
     assert remembered(built(KD), tmp_path / "said", augmentation=boxes, seed=5).repertoire == made.repertoire
+
+
+def test_what_randaugment_made_is_a_view_among_a_few_and_another_magnitude_is_refused(tmp_path: Path) -> None:
+    strong, stronger = (Augmentation("crop-flip", 2, after=RandAugment(magnitude, 0.25)) for magnitude in (5.0, 9.0))
+    assert remembered(built(KD), tmp_path, augmentation=strong).repertoire == SomeViews(strong, IMAGES, 20)
+    with pytest.raises(Mistake, match=r"its augmentation after magnitude is 5\.0, and 9\.0 is given"):
+        remembered(built(KD), tmp_path, augmentation=stronger)
 
 
 def test_as_many_views_as_fit(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from limbeck.data import Augmentation, Batches, EveryView, SomeViews, Split, Strong, Views, views_of
 from limbeck.data.augment import Kind
 from limbeck.data.images import Images
+from limbeck.data.randaugment import RandAugment
 
 SMALL = [Augmentation("none"), Augmentation("crop", 1), Augmentation("crop-flip", 1)]
 
@@ -61,6 +62,19 @@ def test_some_views_are_each_taken_once_in_as_many_passes(split: Callable[..., S
     assert sorted(seen) == list(range(30))
     again = augmentation(some.store.sample(some.index), views.draws(some.index, 2))
     torch.testing.assert_close(again, torch.stack([seen[row * 3 + 2] for row in range(10)]))
+
+
+def test_what_is_done_behind_a_crop_belongs_to_the_view(split: Callable[..., Split]) -> None:
+    augmentation, some = Augmentation("crop-flip", 2, after=RandAugment(9.0, 0.5)), split(6, side=12)
+    assert views_of(augmentation) is None
+    views = SomeViews(augmentation, 6, 2)
+    batches = Batches(some, 6, train=True, augmentation=augmentation, repertoire=views)
+    seen: dict[int, torch.Tensor] = {}
+    for epoch in range(4):
+        for batch in batches.epoch(epoch):
+            for number, image in zip(batch.view_ids.tolist(), batch.images, strict=True):
+                assert torch.equal(seen.setdefault(number, image), image)
+    assert len(seen) == 12
 
 
 def test_the_run_s_seed_orders_some_views_and_another_seed_draws_them(split: Callable[..., Split]) -> None:

@@ -1,8 +1,8 @@
 """A countable set of views of each image, so that what was computed of a view can be found again by its number.
 
 A *view* is an image as an augmentation changed it. Crops and flips of small images have few: (2 p + 1)^2 windows of an
-image padded by p, mirrored or not. Random boxes of large images are as good as uncountable: there, some are drawn once,
-and training goes through these.
+image padded by p, mirrored or not. Random boxes of large images, and whatever RandAugment does, are as good as
+uncountable: there, some are drawn once, and training goes through these.
 """
 
 from __future__ import annotations
@@ -115,5 +115,7 @@ class SomeViews:
 
 def views_of(augmentation: Augmentation) -> int | None:
     """How many views of an image an augmentation can make; None where they are not counted."""
+    if augmentation.after is not None:
+        return None  # colours, turns and erased boxes are as many as random boxes
     windows = (2 * augmentation.padding + 1) ** 2
     return {"none": 1, "crop": windows, "crop-flip": 2 * windows}.get(augmentation.kind)
