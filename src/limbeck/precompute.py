@@ -92,7 +92,7 @@ def _told(parts: Parts, found: Remembering, seconds: dict[str, float]) -> Iterat
     for name, network in found.networks.items():
         yield (f"{name}: {found.repertoire.count} views of {len(split):,} images are stored, "
                f"{memory(network.cache.disk)} in {network.cache.folder}")
-        if "logits" in network.cache.row.shapes:
+        if network.cache.row.shapes.get("logits", (1,))[0] > 1:  # depths are no distribution
             sample = islice(batches.epoch(0), max(1, _SAMPLE // batches.batch_size))
             measured = errors(network, sample, autocast, [*_USUAL, parts.job.cache.temperature])
             yield (f"{name}: KL from its distribution to what is read: " +
