@@ -36,7 +36,7 @@ def trained(make: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path
         torch.manual_seed(seed)
         network = open_network(NetworkSettings(name=student), data)
         run.save_weights(network)
-        run.write_json("network.json", describe(network, data.classes))
+        run.write_json("network.json", describe(network, data.classes, data.task))
         return run.folder
 
     return train
@@ -79,7 +79,7 @@ def test_answers_are_those_of_the_network_on_each_test_image(pair: tuple[Path, P
 def test_images_without_labels_are_refused(pair: tuple[Path, Path]) -> None:
     run = Finished.reopen(pair[0], device="cpu")
     blind = Batches(type(run.data.test)(run.data.test.store, None, run.data.test.index), 256, train=False)
-    with pytest.raises(Mistake, match=r"shows images by their class; these have no labels. Give a run whose"):
+    with pytest.raises(Mistake, match=r"shows images by their class; these have none. Give a run whose"):
         answers(run.network, blind, run.data.classes, "logits")
 
 

@@ -44,9 +44,9 @@ def answers(network: Network, batches: Batches, classes: tuple[str, ...], tap: s
     network.eval().tap([tap])
     values, targets = [], []
     for batch in batches.epoch(0):
-        if batch.targets is None:
-            raise Mistake("this picture shows images by their class; these have no labels. Give a run whose test "
-                          "split has them.")
+        if batch.targets is None or batch.targets.ndim > 1:
+            raise Mistake("this picture shows images by their class; these have none. Give a run whose test images "
+                          "have one class each.")
         values.append(network.read(batch.images)[tap].flatten(1).float().cpu())
         targets.append(batch.targets.cpu())
     return Answers(torch.cat(values).numpy(), torch.cat(targets).numpy(), classes)

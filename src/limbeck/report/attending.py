@@ -74,7 +74,7 @@ def looks(method: Method, batches: Batches, classes: tuple[str, ...], *, count: 
     if not maps:
         raise Mistake("a picture of attention needs networks with stages; none here has one. `limbeck taps NETWORK` "
                       "shows what a network has.")
-    shown = images.float().cpu().permute(0, 2, 3, 1).numpy()
+    shown = images[:, :3].float().cpu().permute(0, 2, 3, 1).numpy()
     return Looks(shown, tuple(classes[label] for label in labels), maps, taps)
 
 
@@ -83,7 +83,7 @@ def _chosen(batches: Batches, classes: int, count: int) -> tuple[Tensor, list[in
     wanted = set(np.linspace(0, classes - 1, min(count, classes)).round().astype(int).tolist())
     found: dict[int, Tensor] = {}
     for batch in batches.epoch(0):
-        if batch.targets is None:
+        if batch.targets is None or batch.targets.ndim > 1:
             return batch.images[:count], []
         for image, label in zip(batch.images, batch.targets.tolist(), strict=True):
             if label in wanted:

@@ -11,7 +11,7 @@ from typing import Any
 from limbeck.config import as_yaml
 from limbeck.progress import duration
 from limbeck.report import plots
-from limbeck.report.grouping import METRICS, Row, names
+from limbeck.report.grouping import METRICS, Row, names, with_deviation
 from limbeck.report.outcome import Outcome
 from limbeck.report.pieces import counted, facts, flattened, folded, picture, section
 
@@ -64,8 +64,8 @@ def _told(run: Outcome) -> dict[str, str]:
     told: dict[str, Any] = {
         "folder": run.folder,
         "state": "finished" if run.finished else f"{run.done:g} of {run.epochs:g} epochs",
-        "test, last": None if run.last is None else f"{run.last:.2f} {measure}",
-        "teacher, last": None if run.teacher_score is None else f"{run.teacher_score:.2f} {measure}",
+        "test, last": None if run.last is None else f"{with_deviation(run.last, None)} {measure}",
+        "teacher, last": None if run.teacher_score is None else f"{with_deviation(run.teacher_score, None)} {measure}",
         "parameters": f"{run.result['student_parameters']:,}" if run.result.get("student_parameters") else None,
         "time": duration(run.seconds) if run.seconds else None,
         "speed": f"{sum(speeds) / len(speeds):,.0f} images/s" if speeds else None,

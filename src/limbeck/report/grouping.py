@@ -13,9 +13,11 @@ from limbeck.errors import Mistake, nearest
 from limbeck.report.outcome import Outcome, read_all
 from limbeck.runs import Run
 
-METRICS = {"top1": "top-1", "top5": "top-5", "miou": "mIoU", "rmse": "RMSE", "cross_entropy": "cross-entropy",
-           "agreement": "agreement with the teacher"}
-"""Measures as they are printed; others keep their key."""
+METRICS = {"top1": "top-1", "top5": "top-5", "miou": "mIoU", "rmse": "RMSE ↓", "cross_entropy": "cross-entropy",
+           "agreement": "agreement with the teacher",
+           "pixel_accuracy": "pixel accuracy", "mae": "MAE ↓", "rel": "REL ↓", "delta1": "δ₁", "delta2": "δ₂",
+           "delta3": "δ₃"}
+"""Measures as they are printed, with an arrow where lower is better; others keep their key."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,8 @@ class Comparison:
     counts: tuple[int, int]
 
     def __str__(self) -> str:
-        places = 2 if abs(self.difference) >= 0.005 else 4
         chance = "" if self.p is None else ", p < 0.001" if self.p < 0.001 else f", p = {self.p:.2g}"
-        return f"{self.difference:+.{places}f}{chance} (n = {self.counts[0]}, {self.counts[1]})"
+        return f"{changed(self.difference)}{chance} (n = {self.counts[0]}, {self.counts[1]})"
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class Row:
 
     @property
     def peak(self) -> Score | None:
-        """Highest test score of any epoch."""
+        """Best test score of any epoch."""
         return _score(outcome.peak for outcome in self.counted)
 
     @property
@@ -206,6 +207,11 @@ def names(table: Sequence[Row]) -> list[str]:
                   f"{row.what}, {row.pair}, {row.data}, {row.epochs:.3g} epochs"] for row in table]
     taken = [name for spelling in spellings for name in set(spelling)]
     return [next((name for name in spelling if taken.count(name) == 1), spelling[-1]) for spelling in spellings]
+
+
+def changed(difference: float) -> str:
+    """`+0.42`; a difference that two decimals do not show, with four."""
+    return f"{difference:+.{2 if abs(difference) >= 0.005 else 4}f}"
 
 
 def with_deviation(mean: float, deviation: float | None) -> str:

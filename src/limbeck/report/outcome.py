@@ -16,6 +16,8 @@ from limbeck.runs import Run
 _VERBS = ("train", "distill", "search")
 _NO_SCORES = ("kind", "stage", "epoch", "step")
 _OF = " of "
+LOWER = ("rmse", "mae", "rel", "cross_entropy")
+"""Measures that are better the lower they are; so are those over all pixels, `pixel_rmse` and so on."""
 _PROCESS_USES = {"equal": "equally weighted", "final": "final weights"}
 
 
@@ -134,12 +136,14 @@ class Outcome:
 
     @property
     def peak(self) -> float | None:
-        """Highest test score of any epoch."""
+        """Best test score of any epoch."""
         if _OF not in self.metric or not self.finished:
             return _number((self.result.get("test") or {}).get("peak"), self.metric)
         stage = self.records[-1].get("stage")  # a result knows the peak of the deployed member only
-        return max(_number(record, self.metric) or 0.0 for record in self.records
-                   if record.get("kind") == "test" and record.get("stage") == stage)
+        scored = [_number(record, self.metric) for record in self.records
+                  if record.get("kind") == "test" and record.get("stage") == stage]
+        top = min if lower_better(self.metric) else max
+        return top((score for score in scored if score is not None), default=None)
 
     @property
     def best(self) -> float | None:
@@ -197,6 +201,11 @@ class Outcome:
             stage, end = record.get("stage"), before + record["epoch"]
             placed.append((end, record))
         return placed
+
+
+def lower_better(metric: str) -> bool:
+    """Whether a measure is better the lower it is, whoever's it is."""
+    return metric.partition(_OF)[0].removeprefix("pixel_") in LOWER
 
 
 def read_all(folders: Iterable[Path]) -> list[Outcome]:

@@ -14,7 +14,7 @@ from limbeck.progress import duration
 from limbeck.recorded import Recorded
 from limbeck.report import plots
 from limbeck.report.details import every_run
-from limbeck.report.grouping import METRICS, Row, names, rows
+from limbeck.report.grouping import METRICS, Row, changed, names, rows, with_deviation
 from limbeck.report.outcome import Outcome
 from limbeck.report.pieces import counted, picture, section, tabled
 from limbeck.report.sheet import SHEET
@@ -25,7 +25,7 @@ from limbeck.runs import Run
 _NOTES = {
     "test": "The score is that of the last epoch on the test split; nothing was chosen by it.",
     "best": "<i>Best by selection</i> is the test score of the epoch that the selection split likes best.",
-    "peak": "<i>Peak test</i> is the highest test score of any epoch: many papers print it, but it is "
+    "peak": "<i>Peak test</i> is the best test score of any epoch: many papers print it, but it is "
             "chosen by the test split itself.",
     "±": "± is the standard deviation over seeds (n − 1).",
 }
@@ -100,13 +100,14 @@ def _comparable(row: Row) -> tuple[Any, ...]:
 
 def _tiles(alone: Row, taught: Sequence[Row]) -> str:
     assert alone.last is not None
-    tiles = [*_teacher_tile(taught[0]), f"<li><b>{alone.last.mean:.2f}</b><span>{escape(alone.student)} alone</span>"
+    tiles = [*_teacher_tile(taught[0]), f"<li><b>{with_deviation(alone.last.mean, None)}</b>"
+             f"<span>{escape(alone.student)} alone</span>"
              f"<small>{METRICS.get(alone.metric, alone.metric)}, {counted(len(alone.seeds), 'seed')}</small></li>"]
     for row in taught:
         assert row.last is not None
-        gain = f"{row.last.mean - alone.last.mean:+.2f}".replace("-", "−")
+        gain = changed(row.last.mean - alone.last.mean).replace("-", "−")
         tiles.append(f'<li class="own"><b>{gain}</b><span>{escape(row.what)}</span>'
-                     f"<small>{row.last.mean:.2f}, {counted(len(row.seeds), 'seed')}</small></li>")
+                     f"<small>{with_deviation(row.last.mean, None)}, {counted(len(row.seeds), 'seed')}</small></li>")
     few = min(len(row.seeds) for row in (alone, *taught)) < 3
     doubt = '<p class="note">With fewer than three seeds a small difference can be chance.</p>' if few else ""
     return f'<ul class="gains">{"".join(tiles)}</ul>{doubt}'
@@ -116,7 +117,7 @@ def _teacher_tile(row: Row) -> list[str]:
     score = row.counted[0].teacher_score
     if score is None:
         return []
-    return [f"<li><b>{score:.2f}</b><span>{escape(row.teacher or '')}, the teacher</span>"
+    return [f"<li><b>{with_deviation(score, None)}</b><span>{escape(row.teacher or '')}, the teacher</span>"
             f"<small>{METRICS.get(row.metric, row.metric)}</small></li>"]
 
 

@@ -14,9 +14,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from limbeck.report.grouping import METRICS, Row, names
+from limbeck.report.grouping import METRICS, Row, names, with_deviation
 from limbeck.report.look import INK, LINE, MUTED, NARROW, PAPER, WIDE, from_zero, grid, line_style, styled, ticks
-from limbeck.report.outcome import Outcome
+from limbeck.report.outcome import Outcome, lower_better
 from limbeck.report.pathways import process
 
 __all__ = ["curves", "losses", "process", "rates", "scores"]
@@ -64,17 +64,25 @@ def curves(table: Sequence[Row], *, narrow: bool = False) -> Figure:
     figure = Figure((NARROW, 5.6 + 0.24 * len(compared)) if narrow else (WIDE, max(3.7, 1.0 + 0.3 * len(compared))))
     panels = figure.subplots(2, 1) if narrow else figure.subplots(1, 2)
     metric = next((row.metric for row, *_ in compared if row.last), "top1")
-    for axes, key in zip(panels, (metric, "cross_entropy"), strict=True):
+    for axes, key in zip(panels, (metric, _loss(compared)), strict=True):
         lines = [_draw_row(axes, row, key, name if row.finished else f"{name}, so far", style)
                  for row, name, style in compared]
         axes.set(title=f"Test {METRICS.get(key, key)}", xlabel="epoch", xlim=(0, None))
         _show_the_end(axes, [line for (row, *_), line in zip(compared, lines, strict=True) if row.finished] or lines)
         ticks(axes, y=5, whole=True)
     ends = {line: _points(line)[-1, 1] for line in panels[0].get_lines() if len(_points(line))}
-    ranked = sorted(ends, key=lambda line: -ends[line])
-    labels = [f"{ends[line]:.2f}  {fill(str(line.get_label()), 30, subsequent_indent=' ' * 11)}" for line in ranked]
+    ranked = sorted(ends, key=lambda line: ends[line], reverse=not lower_better(metric))
+    labels = [f"{with_deviation(ends[line], None)}  {fill(str(line.get_label()), 30, subsequent_indent=' ' * 11)}"
+              for line in ranked]
     figure.legend(ranked, labels, loc="outside lower left" if narrow else "outside right upper", handlelength=1.6)
     return figure
+
+
+def _loss(compared: Sequence[tuple[Row, str, dict[str, Any]]]) -> str:
+    """The measure that networks were trained on, of those which tests have: depth is, in metres."""
+    tested = {key for row, *_ in compared for run in row.counted for record in run.records
+              if record.get("kind") == "test" for key in record}
+    return "mae" if "mae" in tested and "cross_entropy" not in tested else "cross_entropy"
 
 
 @styled

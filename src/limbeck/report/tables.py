@@ -155,7 +155,7 @@ def _numeric(header: str) -> bool:
 
 
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "→": r"$\to$",
-          "±": r"$\pm$", **{sign: f"\\{sign}" for sign in "&%$#_{}"}}
+          "↓": r"$\downarrow$", "±": r"$\pm$", **{sign: f"\\{sign}" for sign in "&%$#_{}"}}
 
 
 def _latex(text: str) -> str:
