@@ -13,6 +13,8 @@ from limbeck.errors import Mistake, nearest
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _Beta = Annotated[float, Field(ge=0, lt=1)]
+_Side = Annotated[int, Field(gt=0)]
+_Factor = Annotated[float, Field(gt=0)]
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where PyYAML has it: there are hundreds of recipes
 
@@ -31,11 +33,25 @@ class DataSettings(Settings):
 
     source: str = Field(description="digits, a folder of images by class, hf:NAME or hf:FOLDER, packed:FOLDER, "
                                     "cifar10:FOLDER, cifar100:FOLDER")
-    size: int | None = Field(None, gt=0, description="resize every image to this many pixels a side; None keeps theirs")
+    task: Literal["auto", "classification", "segmentation", "depth"] = Field(
+        "auto", description="auto: what the source's targets are")
+    size: _Side | tuple[_Side, _Side] | None = Field(
+        None, description="resize every image to this many pixels a side, or, for dense tasks, its shorter side, or to "
+                          "(height, width); None keeps theirs. Dense scores are of maps of this size")
+    crop: _Side | tuple[_Side, _Side] | None = Field(
+        None, description="dense tasks: side, or height and width, of the window that training sees; None: all")
     classes: int | None = Field(None, gt=1, description="keep only the first so many classes")
     per_class: int | None = Field(None, gt=0, description="keep only the first so many training images of each class")
     augment: Literal["auto", "crop-flip", "crop", "resized-crop", "none"] = Field(
-        "auto", description="auto: crop for digits, crop-flip for small images, resized-crop for large ones")
+        "auto", description="auto: crop for digits, crop-flip for small images, resized-crop for large ones; for dense "
+                            "tasks scale, rotate and jitter, a crop where there is one, and a mirror")
+    scale: tuple[_Factor, _Factor] | None = Field(
+        None, description="dense tasks: least and greatest random scale; None: 0.7 to 2.1 for segmentation, 1 to 1.5 "
+                          "for depth, which it divides")
+    rotate: float | None = Field(None, ge=0, le=180, description="dense tasks: random turn, in degrees at most; None: "
+                                                                 "0 for segmentation, 5 for depth")
+    jitter: float | None = Field(None, ge=0, le=1, description="dense tasks: random change of brightness, contrast and "
+                                                               "saturation; None: 0 for segmentation, 0.4 for depth")
     padding: int | None = Field(None, ge=0, description="pixels added around before the crop; None: an eighth of the "
                                                         "side")
     padding_mode: Literal["zeros", "reflect"] = "zeros"
@@ -50,7 +66,16 @@ class DataSettings(Settings):
     workers: int = Field(2, ge=0, description="processes that decode images which are not held in memory")
     subset: str | None = Field(None, description="configuration of a hub data set that has several")
     image_column: str | None = Field(None, description="column of a hub data set; None finds it")
-    label_column: str | None = Field(None, description="column of a hub data set; None finds it")
+    label_column: str | None = Field(None, description="column of a hub data set: classes, label maps or depth; None "
+                                                       "finds it")
+    void: int | None = Field(None, ge=0, le=255, description="number in label maps that does not count, beside 255 and "
+                                                             "classes named void")
+    class_names: tuple[str, ...] | None = Field(
+        None, description="names of the numbers in label maps, from 0 on; None: those of the source, of its "
+                          "classes.txt, or the numbers that it holds")
+    depth_unit: float | None = Field(None, gt=0, description="metres per count of depth; None: 0.001 for whole "
+                                                             "numbers, 1 for floats")
+    sparse_depth: int = Field(0, ge=0, description="depth: so many readings of each image are a fourth input channel")
     skip_unreadable: bool = Field(False, description="leave out images that cannot be decoded, and count them")
 
 

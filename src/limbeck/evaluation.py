@@ -50,10 +50,11 @@ def score_group(method: Method, batches: Batches, task: Task,
         autocast: Context for low precision.
 
     Returns:
-        Member -> measures; where several learn together also `ANY_RIGHT` -> {the task's score}, and `SIMILARITY`.
+        Member -> measures; where several learn to classify together also `ANY_RIGHT` -> {the task's score}, and
+        `SIMILARITY`.
     """
     answering = [name for name, member in method.members.items() if member.answers]
-    group = together(method)
+    group = together(method) if task.name == "classification" else []
     union = torch.zeros(2, dtype=torch.float64, device=batches.device)
     alike = Cosines(method, group, batches.device)
 

@@ -15,8 +15,8 @@ from limbeck.known import known_classes
 from limbeck.members import Network
 from limbeck.runs import Run
 from limbeck.sources import open_network
+from limbeck.tasks import Task
 from limbeck.tasks.agreement import Agreement
-from limbeck.tasks.classification import Classification
 from limbeck.teachers import first_choices
 
 
@@ -66,16 +66,17 @@ class Finished:
 
     def test(self) -> Batches:
         """The test split, plain; where it has no labels, the teacher's first choices are its targets."""
-        batches = Batches(self.data.test, 256, train=False, device=self.device, workers=self.job.data.workers)
-        if self.data.test.targets is not None:
+        batches = Batches(self.data.test, self.data.at_once, train=False, device=self.device,
+                          workers=self.job.data.workers)
+        if self.data.test.labelled:
             return batches
-        return Batches(first_choices(self.teacher(), batches), 256, train=False, device=self.device,
+        return Batches(first_choices(self.teacher(), batches), self.data.at_once, train=False, device=self.device,
                        workers=self.job.data.workers)
 
     @property
-    def task(self) -> Classification:
+    def task(self) -> Task:
         """How the test split is scored."""
-        return Classification() if self.data.test.targets is not None else Agreement()
+        return self.data.task if self.data.test.labelled else Agreement()
 
     def teacher(self) -> Network:
         """The network that taught, on the device.

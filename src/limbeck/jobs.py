@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from limbeck.reweighing import searches, under_replay, under_search
 from limbeck.runs import Run
 from limbeck.search import Search
 from limbeck.sources import check_network, describe
+from limbeck.tasks import Task, beats
 from limbeck.teachers import check_teacher
 from limbeck.trainer import Trainer
 
@@ -149,15 +150,15 @@ def _train(parts: Parts, run: Run, found: Recorded | None) -> None:
             trainer.companion.recorded(_how(parts)).save(run.process)
         student, seconds = trainer.method.student(), sum(r["seconds"] for r in run.records() if r["kind"] == "train")
         run.save_weights(student)
-        run.write_json("network.json", describe(student, parts.data.classes))
+        run.write_json("network.json", describe(student, parts.data.classes, parts.task))
         run.write_json("result.json", {
-            "verb": parts.verb, **_scores(run, parts.task.score), "seconds": seconds,
+            "verb": parts.verb, **_scores(run, parts.task), "seconds": seconds,
             "steps": trainer.clock.steps, "student_parameters": sum(p.numel() for p in student.module.parameters()),
             "teacher": None if job.teacher is None or parts.teacher is None else
             {"name": job.teacher.name, "sample_accuracy": teacher_score}})
-        last = _scores(run, parts.task.score)["test"]["last"]
+        last = _scores(run, parts.task)["test"]["last"]
         parts.display.say(f"{parts.verb} finished in {duration(seconds)}: test {parts.task.score} "
-                          f"{last[parts.task.score]:.2f}; everything is in {run.folder}")
+                          f"{last[parts.task.score]:.4g}; everything is in {run.folder}")
 
 
 def _trainer(parts: Parts, run: Run, found: Recorded | None) -> Trainer:
@@ -222,22 +223,23 @@ def _how(parts: Parts) -> dict[str, Any]:
 
 
 def look_at_teacher(parts: Parts) -> float | None:
-    """The teacher's accuracy on a sample, in percent; None where it is not asked for.
+    """The teacher's score on a sample; None where it is not asked for.
 
     Raises:
-        Mistake: If it is near chance.
+        Mistake: If guessing could have it.
     """
     if parts.teacher is None or not parts.job.training.check_teacher:
         return None
-    split = parts.splits["train"]
-    if split.targets is None or parts.teacher.unmatched is not None:
+    split, at_once = parts.splits["train"], parts.data.at_once
+    if not split.labelled or parts.teacher.unmatched is not None:
         return None
-    chosen = split.subset(torch.linspace(0, len(split) - 1, min(len(split), 1000)).long())
-    batches = Batches(chosen, 250, train=False, device=parts.accelerator.device)
+    count = min(len(split), 1000 if parts.task.name == "classification" else 100)
+    chosen = split.subset(torch.linspace(0, len(split) - 1, count).long())
+    batches = Batches(chosen, min(at_once, 250), train=False, device=parts.accelerator.device)
     return check_teacher(parts.teacher, batches, parts.task, len(parts.data.classes), parts.data.fingerprint)
 
 
-def _scores(run: Run, key: str) -> dict[str, Any]:
+def _scores(run: Run, task: Task) -> dict[str, Any]:
     """Last, best by the selection split, and the test's peak under its own name; all of the last stage."""
     records = run.records()
     records = [record for record in records if record["stage"] == records[-1]["stage"]]
@@ -245,10 +247,13 @@ def _scores(run: Run, key: str) -> dict[str, Any]:
     def scores(kind: str) -> list[Mapping[str, Any]]:
         return [{k: v for k, v in r.items() if k not in ("kind", "stage")} for r in records if r["kind"] == kind]
 
+    def top(some: list[Mapping[str, Any]]) -> Mapping[str, Any]:
+        return reduce(lambda best, one: one if beats(one[task.score], best[task.score], task.better) else best, some)
+
     tests, selected = scores("test"), scores("select")
-    result: dict[str, Any] = {"test": {"last": tests[-1], "peak": max(tests, key=lambda r: r[key])}}
+    result: dict[str, Any] = {"test": {"last": tests[-1], "peak": top(tests)}}
     if selected:
-        best = max(selected, key=lambda r: r[key])
+        best = top(selected)
         result["select"] = {"best": best, "test_at_best": next(r for r in tests if r["step"] == best["step"])}
     return result
 

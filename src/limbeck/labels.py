@@ -21,7 +21,7 @@ def with_classes(data: Data, verb: str, job: Job) -> Data:
     Raises:
         Mistake: If the job needs labels to train on and there are none, or nobody names the classes.
     """
-    if data.train.targets is not None:
+    if data.train.labelled:
         return data
     needs = "training.select" if job.training.select else {"train": "train", "search": "a search"}.get(verb)
     if needs:

@@ -13,13 +13,28 @@ from accelerate import Accelerator
 from limbeck import engine, labels, ranks, wiring
 from limbeck.cache import Remembering, remember
 from limbeck.config import Job
-from limbeck.data import Augmentation, Batches, Change, Data, Mixing, Split, Strong, Views, hold_out, open_data
+from limbeck.data import (
+    AnyChange,
+    Augmentation,
+    Batches,
+    Change,
+    Data,
+    Joint,
+    Mixing,
+    Split,
+    Strong,
+    Views,
+    hold_out,
+    open_data,
+)
 from limbeck.errors import Mistake, nearest
 from limbeck.members import Network
 from limbeck.method import Method, Setting, Stage
 from limbeck.progress import Display
 from limbeck.runs import about
+from limbeck.seen import Batch
 from limbeck.sources import describe, open_network
+from limbeck.tasks import Task
 from limbeck.tasks.agreement import Agreement
 from limbeck.tasks.classification import Classification
 from limbeck.teachers import first_choices
@@ -50,9 +65,15 @@ class Parts:
             self.display.say(note)
         return labels.with_classes(data, self.verb, self.job)
 
-    @cached_property
-    def task(self) -> Classification:
-        kind = Agreement if self.data.test.targets is None else Classification
+    @property
+    def task(self) -> Task:
+        """The data's; images with one class each may be scored by a teacher, and have smoothed labels."""
+        if self.data.task.name != "classification":
+            if self.job.training.label_smoothing:
+                raise Mistake(f"training.label_smoothing is for images with one class each; {self.data.name} is made "
+                              f"for {self.data.task.name}. Leave it out.")
+            return self.data.task
+        kind = Classification if self.data.test.labelled else Agreement
         return kind(self.job.training.label_smoothing)
 
     @cached_property
@@ -62,7 +83,7 @@ class Parts:
         Where nothing is labelled, the test images' targets are the teacher's first choices.
         """
         cut = {"train": self.data.train, "test": self.data.test}
-        if cut["test"].targets is None and self.teacher is not None:
+        if not cut["test"].labelled and self.teacher is not None:
             device = self.accelerator.device
             plain = Batches(cut["test"], 256, train=False, device=device, workers=self.job.data.workers)
             cut["test"] = first_choices(self.teacher.to(device), plain)
@@ -94,15 +115,14 @@ class Parts:
     @cached_property
     def stages(self) -> list[Stage]:
         """What the method trains, one after the other; most have one stage."""
-        sample = next(self.batches("train", train=False).epoch(0))
         split = self.splits["train"]
-        setting = Setting(self.task, self.data.classes, split.targets, split.index, sample, self.job.seed,
+        setting = Setting(self.task, self.data.classes, split.targets, split.index, self._sample, self.job.seed,
                           self.job.training.batch_size // ranks.world(), self._hold_out)
         student, teacher, further = self.student, self.teacher, self.further
         torch.manual_seed(self.job.seed + 1)
         stages = wiring.build_stages(self.job.method, student, teacher, setting, further)
         self._check_answers(stages)
-        if split.targets is None:
+        if not split.labelled:
             stages, note = labels.without_labels(self.job.method.name, stages)
             self.display.say(note)
         if self.mixing is not None:
@@ -122,6 +142,15 @@ class Parts:
                 raise Mistake(self.teacher.unmatched)
         self.display.say(f"{self.teacher.name} knows other classes than the data; method {self.job.method.name} learns "
                          f"from its features alone.")
+
+    @property
+    def _sample(self) -> Batch:
+        """A few training images, plain, but of the size that is trained on."""
+        batches, own = self.batches("train", train=False), self.data.augmentation
+        if isinstance(own, Joint):
+            batches = Batches(batches.split, batches.batch_size, train=True, augmentation=Joint(own.crop, wander=False),
+                              device=batches.device, workers=batches.workers)
+        return next(batches.epoch(0))
 
     @property
     def mixing(self) -> Mixing | None:
@@ -173,8 +202,11 @@ class Parts:
 
     def view(self, kind: str) -> Change:
         """An augmentation that a method asks for beside the images' own."""
-        kinds: dict[str, Change] = {"same": self.data.augmentation, "strong": Strong(self.data.augmentation),
-                                    "plain": Augmentation()}
+        own = self.data.augmentation
+        if isinstance(own, Joint):
+            raise Mistake(f"method {self.job.method.name} looks at several views of an image, and {self.data.name} has "
+                          f"one map for each. Choose a method without views for {self.task.name}.")
+        kinds: dict[str, Change] = {"same": own, "strong": Strong(own), "plain": Augmentation()}
         if kind not in kinds:
             raise Mistake(f"there is no kind of view '{kind}'; {nearest(kind, kinds)}")
         return kinds[kind]
@@ -188,7 +220,10 @@ class Parts:
             raise Mistake(f"training.batch_size counts the images of all processes together; {whole} cannot be shared "
                           f"by {world}. Give a multiple of {world}.")
         own = self.data.augmentation if augment else None
-        augmentation = Views((own or Augmentation(), *views)) if views else own
+        augmentation: AnyChange | None = own
+        if views:
+            assert not isinstance(own, Joint), "`view` makes none for it"
+            augmentation = Views((own or Augmentation(), *views))
         counted = self.remembering if train and split == "train" else None
         return Batches(self.splits[split], whole // world, train=train, seed=self.job.seed, augmentation=augmentation,
                        device=self.accelerator.device, rank=ranks.rank(), world=world, workers=self.job.data.workers,
@@ -196,9 +231,10 @@ class Parts:
 
     def about(self) -> dict[str, Any]:
         """What the record says of this job's making."""
-        data = {"name": self.data.name, "fingerprint": self.data.fingerprint, "classes": len(self.data.classes),
+        data = {"name": self.data.name, "task": self.task.name, "fingerprint": self.data.fingerprint,
+                "classes": len(self.data.classes),
                 **{name: len(split) for name, split in self.splits.items()}, "skipped": self.data.skipped}
-        networks = {name: describe(network, ()) for name, network in
+        networks = {name: describe(network, (), self.task) for name, network in
                     (("student", self.student), ("teacher", self.teacher)) if network is not None}
         return about(data=data, networks=networks, seed=self.job.seed, processes=ranks.world(),
                      precision=self.precision)

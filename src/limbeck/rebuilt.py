@@ -102,8 +102,9 @@ class Rebuilt:
 
     def test(self, source: str | None = None) -> Batches:
         """The test split, plain: of the run's own data, or of other data of the same classes."""
-        split = self.parts.splits["test"] if source is None else _other(self.job, source, self.parts.data).test
-        return Batches(split, 256, train=False, device=self.parts.accelerator.device,
+        data = self.parts.data if source is None else _other(self.job, source, self.parts.data)
+        split = self.parts.splits["test"] if source is None else data.test
+        return Batches(split, data.at_once, train=False, device=self.parts.accelerator.device,
                        workers=self.job.data.workers)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from limbeck.members import STATISTICS, Network, Statistics
 from limbeck.naming import BY_ORDER, Names, match_classes
 from limbeck.networks import build, find, torchvision_scenes
 from limbeck.networks.checkpoints import load_into, read_state
+from limbeck.tasks import Task
 
 _WEIGHTS = "student.safetensors"
 _Places = tuple[Sequence[int] | None, str | None]
@@ -86,19 +87,29 @@ def open_network(settings: NetworkSettings, data: Data, *, finished: bool = Fals
     if is_run(settings.name):
         return _from_run(Path(settings.name), settings, data, _Match(finished, features, say))
     own = known_classes(settings) if finished else None
-    origin = _origin(settings.name, len(own or data.classes))
+    origin = _origin(settings.name, data.task.outputs(len(own or data.classes)), data.channels)
     pretrained = settings.weights == "pretrained"
     module = origin.pretrained() if pretrained and origin.pretrained else origin.build()
     if settings.weights and not pretrained:
         load_into(module, read_state(Path(settings.weights)), settings.weights)
     fixed = settings.size or origin.fixed_size
     other = fixed not in (None, data.image_size[0]) or (fixed is not None and data.image_size[0] != data.image_size[1])
-    size = (3, fixed, fixed) if fixed and other else (3, *data.image_size)
+    size = (data.channels, *((fixed, fixed) if fixed and other else data.image_size))
     places, unmatched = (None, None) if own is None else _Match(finished, features, say).of(settings, own, data)
     network = Network(module, name=settings.name, size=size, statistics=_statistics(settings, origin.statistics, data),
                       resize=bool(other), factory=origin.build, places=places)
     network.unmatched = unmatched
+    _check_answer(network, data)
     return network
+
+
+def _check_answer(network: Network, data: Data) -> None:
+    """Refuse what gives no map where the task needs one."""
+    shape, outputs = network.shape("logits"), data.task.outputs(len(data.classes))
+    maps = len(shape) == 3 and (shape[0] == outputs or network.unmatched is not None)
+    if data.task.name != "classification" and not maps:
+        raise Mistake(f"{data.task.name} needs a network that answers with a map ({outputs}, h, w) for each image; "
+                      f"{network.name} gives {shape}. Give a network of dense tasks: `limbeck list networks`.")
 
 
 @dataclass(frozen=True)
@@ -128,35 +139,46 @@ def untrained(name: str, *, classes: int) -> tuple[nn.Module, int | None]:
     return origin.build(), origin.fixed_size
 
 
-def describe(network: Network, classes: tuple[str, ...]) -> dict[str, Any]:
+def describe(network: Network, classes: tuple[str, ...], task: Task) -> dict[str, Any]:
     """What a run's folder says of its network, so that it can be built again.
 
     Args:
         network: The network that ships.
         classes: Names of its classes, in order.
+        task: What it answers.
     """
-    return {"name": network.name, "classes": list(classes), "size": list(network.size), "resize": network.resize,
-            "mean": list(network.statistics.mean), "std": list(network.statistics.std),
+    return {"name": network.name, "task": task.name, "classes": list(classes), "size": list(network.size),
+            "resize": network.resize, "mean": list(network.statistics.mean), "std": list(network.statistics.std),
             "fingerprint": network.fingerprint(), "parameters": sum(p.numel() for p in network.module.parameters())}
 
 
 def _from_run(folder: Path, settings: NetworkSettings, data: Data, match: _Match) -> Network:
     about, places, unmatched = description(folder), None, None
+    _check_task(folder, about, data)
     classes = tuple(about["classes"])
-    if match.finished:
+    if match.finished and classes:
         places, unmatched = match.of(settings, [(name,) for name in classes], data)
     else:
         _check_classes(folder, classes, data.classes)
-    factory = _origin(about["name"], len(classes)).build
+    factory = _origin(about["name"], data.task.outputs(len(classes)), data.channels).build
     module = factory()
     weights = Path(settings.weights) if settings.weights else folder / _WEIGHTS
     load_into(module, read_state(weights), str(weights))
     size, statistics = tuple(about["size"]), Statistics(tuple(about["mean"]), tuple(about["std"]))
+    if data.task.name != "classification" and not about["resize"]:
+        size = (data.channels, *data.image_size)  # a network of maps takes what it is given: crops differ
     resize = about["resize"] or size[1:] != tuple(data.image_size)
     network = Network(module, name=about["name"], size=size, statistics=_statistics(settings, statistics, data),
                       resize=resize, factory=factory, places=places)
     network.unmatched = unmatched
     return network
+
+
+def _check_task(folder: Path, about: Mapping[str, Any], data: Data) -> None:
+    own = about.get("task", "classification"), about["size"][0]
+    if own != (data.task.name, data.channels):
+        raise Mistake(f"{folder} answers {own[0]} of images of {own[1]} channels, and the data is for {data.task.name} "
+                      f"of {data.channels}. Give a network trained on such data.")
 
 
 def _check_classes(folder: Path, own: tuple[str, ...], wanted: tuple[str, ...]) -> None:
@@ -172,6 +194,13 @@ def _check_classes(folder: Path, own: tuple[str, ...], wanted: tuple[str, ...]) 
 
 
 def _statistics(settings: NetworkSettings, own: Statistics | None, data: Data) -> Statistics:
+    """Those asked for; readings of depth, a fourth channel, stay in metres where three are given."""
+    found = _three(settings, own, data)
+    further = data.channels - len(found.mean)
+    return Statistics((*found.mean, *[0.0] * further), (*found.std, *[1.0] * further))
+
+
+def _three(settings: NetworkSettings, own: Statistics | None, data: Data) -> Statistics:
     wish = settings.statistics
     if isinstance(wish, tuple):
         return Statistics(*wish)
@@ -184,28 +213,37 @@ def _statistics(settings: NetworkSettings, own: Statistics | None, data: Data) -
     return STATISTICS[str(wish)]
 
 
-def _origin(name: str, classes: int) -> _Origin:
+def _origin(name: str, outputs: int, channels: int = 3) -> _Origin:
+    """How a network of so many outputs is built, for images of so many channels."""
     kind, _, rest = name.partition(":")
+    further = {} if channels == 3 else {"channels": channels}
     if kind == "timm":
-        return _timm(rest, classes)
+        return _timm(rest, outputs, channels)
     if kind == "torchvision":
-        return _torchvision(rest, classes)
+        if further:
+            raise Mistake(f"torchvision: networks look at 3 channels; the images have {channels}. Give a network of "
+                          f"timm:, of the zoo's dense ones, or your own, or set data.sparse_depth=0.")
+        return _torchvision(rest, outputs)
     if kind == "py":
         factory = _factory(name)
-        takes = "num_classes" in inspect.signature(factory).parameters
-        return _Origin(partial(factory, num_classes=classes) if takes else factory)
-    return _Origin(partial(build, name, classes))
+        wishes = {"num_classes": outputs, **further}
+        taken = inspect.signature(factory).parameters
+        if further and "channels" not in taken:
+            raise Mistake(f"{name} is to look at {channels} channels; its function takes no `channels`. Give it this "
+                          f"argument, or set data.sparse_depth=0.")
+        return _Origin(partial(factory, **{key: value for key, value in wishes.items() if key in taken}))
+    return _Origin(partial(build, name, outputs, channels))
 
 
-def _timm(name: str, classes: int) -> _Origin:
+def _timm(name: str, classes: int, channels: int) -> _Origin:
     import timm
 
     _known("timm", name)
     config = timm.get_pretrained_cfg(name, allow_unregistered=True)
     statistics = Statistics(tuple(config.mean), tuple(config.std)) if config is not None else STATISTICS["imagenet"]
     fixed = config.input_size[-1] if config is not None and config.fixed_input_size else None
-    return _Origin(partial(timm.create_model, name, num_classes=classes),
-                   partial(timm.create_model, name, num_classes=classes, pretrained=True), statistics, fixed)
+    create = partial(timm.create_model, name, num_classes=classes, in_chans=channels)
+    return _Origin(create, partial(create, pretrained=True), statistics, fixed)
 
 
 def _torchvision(name: str, classes: int) -> _Origin:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +14,11 @@ from limbeck.errors import Mistake
 from limbeck.evaluation import score
 from limbeck.files import write_whole
 from limbeck.members import Network
-from limbeck.tasks import Task
+from limbeck.tasks import Task, beats
 
 
 def check_teacher(teacher: Network, batches: Batches, task: Task, classes: int, data: str) -> float:
-    """The teacher's accuracy on a sample of training images, in percent, remembered by its hash.
+    """The teacher's score on a sample of training images, remembered by its hash.
 
     Args:
         teacher: The network. It goes to the sample's device if it has to be run.
@@ -29,22 +28,22 @@ def check_teacher(teacher: Network, batches: Batches, task: Task, classes: int, 
         data: Fingerprint of the data.
 
     Raises:
-        Mistake: If it is not clearly better than guessing: within three standard deviations of 1 / classes.
+        Mistake: If it is not clearly better than guessing, as the task says: `Task.guess`.
     """
     memory = cache_folder() / "teachers.json"
     known = _read(memory)
     key = f"{teacher.fingerprint()}-{data}-{len(batches.split)}"
-    accuracy = known[key] if key in known else score(teacher.to(batches.device), batches, task)[task.score]
-    chance = 1 / classes
-    limit = 100 * (chance + 3 * math.sqrt(chance * (1 - chance) / len(batches.split)))
-    if accuracy <= limit:
-        raise Mistake(f"the teacher {teacher.name} is right on {accuracy:.1f} % of {len(batches.split)} training "
-                      f"images, and guessing gives {100 * chance:.1f} %. Give trained weights (NAME@CHECKPOINT or a "
-                      f"run's folder), check teacher.statistics and the order of classes, or set "
+    found = known[key] if key in known else score(teacher.to(batches.device), batches, task)[task.score]
+    limit = task.guess(classes, (batch.targets for batch in batches.epoch(0) if batch.targets is not None),
+                       len(batches.split))
+    if not beats(found, limit, task.better):
+        raise Mistake(f"the teacher {teacher.name} has a {task.score} of {found:.4g} on {len(batches.split)} training "
+                      f"images, and guessing can give {limit:.4g}. Give trained weights (NAME@CHECKPOINT or a run's "
+                      f"folder), check teacher.statistics and the order of classes, or set "
                       f"training.check_teacher=false.")
     if key not in known:
-        write_whole(memory, json.dumps({**known, key: accuracy}))
-    return accuracy
+        write_whole(memory, json.dumps({**known, key: found}))
+    return found
 
 
 @torch.no_grad()

@@ -38,7 +38,7 @@ from limbeck.optimizers import build_optimizer, set_rate
 from limbeck.progress import Display
 from limbeck.runs import Run
 from limbeck.seen import Batch, Clock
-from limbeck.tasks import Task
+from limbeck.tasks import Task, beats, worst
 
 _LOOK_EVERY = 50  # steps between two looks at the losses: a look waits for the device
 
@@ -69,7 +69,7 @@ class Trainer:
         self.settings, self.optimizer_settings, self.optimizers = settings, optimizer, optimizers or {}
         self.schedule, self.accelerator, self._given, self.companion = schedule, accelerator, companion, companion
         self.display = display or Display(quiet=ranks.rank() != 0)
-        self.stage, self.clock, self.best = 0, Clock(0, 1, 1), -math.inf
+        self.stage, self.clock, self.best = 0, Clock(0, 1, 1), worst(task.better)
         self.autocast, self.precise = autocast(settings.precision, accelerator.device)
         self.averages, self.interrupts = Averages(), Interrupts()
         self._written, self._records = time.monotonic(), 0
@@ -98,7 +98,7 @@ class Trainer:
                 self._train(self.stages[number])
 
     def _prepare(self, number: int, shared: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-        self.stage, stage, self.best = number, self.stages[number], -math.inf
+        self.stage, stage, self.best = number, self.stages[number], worst(self.task.better)
         for earlier, state in zip(self.stages, shared.get("earlier", ()), strict=False):
             earlier.method.load_state_dict(state)
         layout = torch.channels_last if self.settings.channels_last else torch.preserve_format
@@ -230,7 +230,7 @@ class Trainer:
             group = {"members": everyone, "together": together(self.method)} if len(everyone) > 1 else {}
             self._record({"kind": name, "stage": stage.name, "epoch": done, "step": self.clock.step, **result, **group})
             shown[f"{name} {self.task.score}"] = result[self.task.score]
-            if name == "select" and result[self.task.score] > self.best:
+            if name == "select" and beats(result[self.task.score], self.best, self.task.better):
                 self.best = result[self.task.score]
                 if ranks.rank() == 0:
                     self.run.save_weights(student, best=True)

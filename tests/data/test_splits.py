@@ -92,10 +92,10 @@ def test_other_devices_get_the_pixels_once(noise: Callable[..., Tensor]) -> None
     images = Images(noise(4))
     rows, draws, device = torch.arange(4), torch.empty(4, 0), torch.device("meta")
     for _ in range(2):
-        batch, index = next(images.batches(rows, draws, 2, Augmentation(), device, 0))
+        batch, index, _ = next(images.batches(rows, draws, 2, Augmentation(), device, 0))
         assert (batch.device, index.device) == (device, device)
         assert batch.shape == (2, 3, 8, 8)
-    assert images._on(device) is images._on(device)
+    assert images._held._on(device) is images._held._on(device)
     assert torch.equal(images.sample(rows), images.pixels)
 
 
@@ -103,4 +103,4 @@ def test_pixels_that_a_device_has_no_room_for_stay(noise: Callable[..., Tensor],
                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     images = Images(noise(4))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (images.pixels.nbytes, 2**40))
-    assert images._on(torch.device("cuda")) is images.pixels
+    assert images._held._on(torch.device("cuda")) is images.pixels

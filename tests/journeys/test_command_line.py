@@ -210,7 +210,7 @@ def test_wrong_networks_methods_and_options_are_told_at_once(capsys: pytest.Capt
     (["--method", "kdd"], "there is no method 'kdd'; closest: ['kd'"),
     (["--method", "kd"], "method kd needs a teacher; none was given"),
     (["--data", "nowhere/at/all", "--teacher", "digits_large"], "nowhere/at/all"),
-    (["--teacher", "digits_large"], "guessing gives 33.3 %"),
+    (["--teacher", "digits_large"], "and guessing can give"),
     (["--set", "method"], "--set takes section.key=value"),
     (["--config", "nowhere.yaml"], "a settings file is needed"),
     (["--teacher", "timm:resnet19"], "timm has no network 'resnet19'; closest"),

@@ -131,6 +131,6 @@ def test_the_error_of_the_mean_is_what_a_teacher_must_beat() -> None:
     mean = targets[targets > 0].mean()
     task = Depth()
     expected = measured(task, mean.expand(7, 1, 9, 11), targets, [7])["rmse"]
-    assert task.guess(0, targets, 7) == pytest.approx(expected, rel=1e-6)
-    assert Segmentation(5).guess(5, targets, 7) == 20
-    assert Classification().guess(4, targets, 100) == pytest.approx(25 + 300 * math.sqrt(0.25 * 0.75 / 100))
+    assert task.guess(0, targets.split(3), 7) == pytest.approx(expected, rel=1e-6)
+    assert Segmentation(5).guess(5, [targets], 7) == 20
+    assert Classification().guess(4, [targets], 100) == pytest.approx(25 + 300 * math.sqrt(0.25 * 0.75 / 100))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from limbeck.cache.remembered import Remembered
 from limbeck.cache.rows import Row
 from limbeck.cache.store import Cache, described
 from limbeck.config import CacheSettings
-from limbeck.data import Augmentation, EveryView, Repertoire, SomeViews, Split, views_of
+from limbeck.data import Augmentation, EveryView, Joint, Repertoire, SomeViews, Split, views_of
 from limbeck.errors import Mistake
 from limbeck.members import Frozen, Member, Network
 from limbeck.method import Stage
@@ -61,7 +62,7 @@ class _Wanted:
     why: str | None = None
 
 
-def remember(stages: Sequence[Stage], settings: CacheSettings, split: Split, augmentation: Augmentation,
+def remember(stages: Sequence[Stage], settings: CacheSettings, split: Split, augmentation: Augmentation | Joint,
              about: Mapping[str, Any]) -> Remembering:
     """Put `Remembered` networks in the place of the stages' frozen ones, where that changes nothing but the time.
 
@@ -94,7 +95,7 @@ def remember(stages: Sequence[Stage], settings: CacheSettings, split: Split, aug
         classes = None if one.network.places is None else one.network.places.tolist()
         network = {"name": one.network.name, "fingerprint": one.network.fingerprint(), "classes": classes}
         whole = {"network": network, **about, "images": images, "image_size": list(split.store.image_size),
-                 "read": type(split.store).__name__, "augmentation": asdict(augmentation), "views": views,
+                 "read": type(split.store).__name__, "augmentation": _described(augmentation), "views": views,
                  "outputs": rows[name].described()}
         networks[name] = Remembered(one.network, Cache(folders[name], whole, rows[name], images * repertoire.count))
         for stage, called in one.places:
@@ -146,11 +147,11 @@ def _row(wanted: _Wanted, settings: CacheSettings, before: Mapping[str, Any] | N
     return Row.of({tap: wanted.network.shape(tap) for tap in taps}, settings)
 
 
-def _repertoire(augmentation: Augmentation, images: int, size: int, settings: CacheSettings,
+def _repertoire(augmentation: Augmentation | Joint, images: int, size: int, settings: CacheSettings,
                 before: Mapping[str, Any] | None) -> Repertoire:
     """All views of an image, or as many as are asked for, are there, or fit."""
     every = views_of(augmentation)
-    alike = before is not None and before["augmentation"] == asdict(augmentation)  # others are refused as such later
+    alike = before is not None and before["augmentation"] == _described(augmentation)  # others are refused later
     count = settings.views or (before["views"]["count"] if before and alike else None)
     if count is None:
         fit = int(settings.gib * 2**30 / (images * size))
@@ -161,7 +162,15 @@ def _repertoire(augmentation: Augmentation, images: int, size: int, settings: Ca
     if every is not None and count > every:
         raise Mistake(f"an image has {every} views under {augmentation.kind}, and cache.views is {count}. Give fewer, "
                       f"or leave it out.")
-    return EveryView(augmentation) if count == every else SomeViews(augmentation, images, count, settings.seed)
+    if count == every and isinstance(augmentation, Augmentation):
+        return EveryView(augmentation)
+    return SomeViews(augmentation, images, count, settings.seed)
+
+
+def _described(augmentation: Augmentation | Joint) -> dict[str, Any]:
+    """An augmentation as a cache's description has it when it is read again."""
+    described: dict[str, Any] = json.loads(json.dumps(asdict(augmentation)))
+    return described
 
 
 def memory(size: float) -> str:

@@ -49,7 +49,7 @@ def fill(network: Remembered, repertoire: Repertoire, split: Split, *, batch_siz
         rows = split.index[missing]
         loaded = split.store.batches(rows, repertoire.draws(rows, view), batch_size, repertoire.augmentation, device,
                                      workers)
-        for (images, index), own in zip(loaded, ids[missing].split(batch_size), strict=True):
+        for (images, index, _), own in zip(loaded, ids[missing].split(batch_size), strict=True):
             with autocast():
                 network(Seen(Batch(images, None, index, view_ids=own), _CLOCK, {}))
             done += len(own)

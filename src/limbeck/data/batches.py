@@ -9,9 +9,9 @@ from itertools import repeat
 import torch
 from torch import Tensor
 
-from limbeck.data.augment import Augmentation, Views
+from limbeck.data.augment import Augmentation
 from limbeck.data.chance import generator
-from limbeck.data.images import Split
+from limbeck.data.images import AnyChange, Split
 from limbeck.data.mixing import Mixing
 from limbeck.data.repertoire import Repertoire
 from limbeck.errors import Mistake
@@ -34,7 +34,8 @@ class Batches:
         split: The images.
         batch_size: Images of this rank in a step.
         train: Shuffle and augment; or else evaluate.
-        augmentation: How training images are changed; `Views` gives each batch further views.
+        augmentation: How training images are changed; `Views` gives each batch further views, `Joint` changes maps
+            with them.
         seed: Of order and augmentation.
         device: Where batches are wanted.
         rank: Which rank this is.
@@ -47,7 +48,7 @@ class Batches:
         Mistake: If the batch size is not positive, or a rank would have nothing to train on.
     """
 
-    def __init__(self, split: Split, batch_size: int, *, train: bool, augmentation: Augmentation | Views | None = None,
+    def __init__(self, split: Split, batch_size: int, *, train: bool, augmentation: AnyChange | None = None,
                  seed: int = 0, device: torch.device | str = "cpu", rank: int = 0, world: int = 1, workers: int = 2,
                  mixing: Mixing | None = None, repertoire: Repertoire | None = None):
         if batch_size < 1:
@@ -58,7 +59,7 @@ class Batches:
         self.split = split
         self.batch_size = batch_size
         self.train = train
-        self.augmentation = augmentation if train and augmentation else Augmentation()
+        self.augmentation: AnyChange = augmentation if train and augmentation else Augmentation()
         self.seed = seed
         self.device = torch.device(device)
         self.rank = rank
@@ -120,6 +121,7 @@ class Batches:
         store, workers = self.split.store, self.workers if workers is None else workers
         loaded = store.batches(rows, draws, self.batch_size, self.augmentation, self.device, workers)
         numbers = repeat(None) if ids is None else ids.split(self.batch_size)
-        for (images, index), own in zip(loaded, numbers, strict=False):
+        for (images, index, maps), own in zip(loaded, numbers, strict=False):
             images, *views = images.unbind(1) if images.ndim == 5 else (images,)
-            yield Batch(images, None if self._targets is None else self._targets[index], index, tuple(views), own)
+            targets = maps if self._targets is None else self._targets[index]
+            yield Batch(images, targets, index, tuple(views), own)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -12,8 +13,18 @@ from torch import Tensor
 
 from limbeck.data.augment import Augmentation
 from limbeck.data.images import Images, Split
+from limbeck.data.joint import Joint
+from limbeck.data.scenes import Scenes
+from limbeck.tasks import Task
+from limbeck.tasks.classification import Classification
 
-SAMPLE = 2048  # images that speak for a split which is not held in memory
+SAMPLE = 2048         # images that speak for a split which is not held in memory
+SAMPLED = 2**28       # their pixels together, at most; but 64 images at least
+AT_ONCE = 2**26       # pixels that are looked at together
+EVALUATED = 256, 2**22  # images, and for dense tasks pixels, of which a network is asked at once
+
+
+_CLASSES = Classification()
 
 
 class Statistics(NamedTuple):
@@ -35,20 +46,35 @@ class Data:
         augmentation: How training images are to be changed.
         skipped: Images that could not be decoded and were left out.
         notes: What was decided that the user did not ask for, a sentence each.
+        task: What the targets are for.
     """
 
     name: str
     classes: tuple[str, ...]
     train: Split
     test: Split
-    augmentation: Augmentation
+    augmentation: Augmentation | Joint
     skipped: int = 0
     notes: tuple[str, ...] = ()
+    task: Task = _CLASSES
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width."""
-        return self.train.store.image_size
+        """Height and width of what is trained on; whole images that are scored may be larger."""
+        crop = self.augmentation.crop if isinstance(self.augmentation, Joint) else None
+        return crop or self.train.store.image_size
+
+    @property
+    def channels(self) -> int:
+        """Of an image: 3, or 4 where it brings along readings of depth."""
+        return self.train.store.channels
+
+    @property
+    def at_once(self) -> int:
+        """Images in a batch that is scored."""
+        images, pixels = EVALUATED
+        height, width = self.test.store.image_size
+        return images if self.task.name == "classification" else max(1, min(images, pixels // (height * width)))
 
     @cached_property
     def statistics(self) -> Statistics:
@@ -57,7 +83,7 @@ class Data:
         A channel's deviation is never below 1/255, so that one can divide by it.
         """
         counts = torch.zeros(3, 256, dtype=torch.float64)
-        for chunk in _sampled(self.train).split(1024):
+        for chunk in _chunks(self.train):
             pixels = self.train.store.sample(chunk)
             counts += torch.stack([pixels[:, c].flatten().bincount(minlength=256) for c in range(3)])
         share, value = counts / counts.sum(1, keepdim=True), torch.arange(256) / 255
@@ -71,19 +97,22 @@ class Data:
 
         Of images that are not held in memory, some 2,000 evenly spaced ones of each split are looked at.
         """
-        digest = hashlib.blake2b(repr((self.classes, self.image_size)).encode(), digest_size=8)
+        digest = hashlib.blake2b(repr((self.classes, self.train.store.image_size)).encode(), digest_size=8)
         for split in (self.train, self.test):
             digest.update(repr(len(split)).encode())
             if (labels := split.labels) is not None:
                 digest.update(labels.numpy().data)
-            for chunk in _sampled(split).split(1024):
+            for chunk in _chunks(split):
                 digest.update(split.store.sample(chunk).numpy().data)
+                if (maps := split.store.maps(chunk)) is not None:
+                    digest.update(maps.numpy().data)
         return digest.hexdigest()
 
 
-def _sampled(split: Split) -> Tensor:
-    """Rows that speak for a split: all where they are in memory at their size."""
-    whole = isinstance(split.store, Images) and split.store.enlarged is None
-    if whole or len(split) <= SAMPLE:
-        return split.index
-    return split.index[torch.arange(SAMPLE) * len(split) // SAMPLE]
+def _chunks(split: Split) -> Sequence[Tensor]:
+    """Rows that speak for a split, as many at a time as fit in memory: all where they are held there at their size."""
+    height, width = split.store.image_size
+    count = min(SAMPLE, max(64, SAMPLED // (height * width)))
+    held = isinstance(split.store, Scenes) or (isinstance(split.store, Images) and split.store.enlarged is None)
+    rows = split.index if held or len(split) <= count else split.index[torch.arange(count) * len(split) // count]
+    return rows.split(max(1, min(1024, AT_ONCE // (height * width))))

@@ -16,6 +16,7 @@ from torch import Tensor
 from limbeck.errors import Mistake
 
 THREADS = 4
+LOOKED_AT = 32  # pictures of a split whose sizes speak for all
 CHUNK = 256  # pictures read and decoded by one task of a thread
 
 Box = tuple[float, float, float, float]
@@ -129,6 +130,30 @@ def decode_all(encoded: Encoded, size: int | None, *, skip: bool) -> tuple[Tenso
         raise Mistake(f"at least one image must be readable; none of {len(encoded)} is, as {encoded.name(0)}. "
                       "Check that they are images")
     return held if len(kept) == len(held) else held[:len(kept)].clone(), torch.tensor(kept)
+
+
+def some_shapes(encoded: Encoded, *, skip: bool) -> list[tuple[int, int]]:
+    """Width and height of some pictures, evenly spaced.
+
+    Args:
+        encoded: The pictures.
+        skip: Leave out what cannot be decoded.
+
+    Raises:
+        Mistake: If none of those tried can be decoded.
+        Unreadable: If one cannot be decoded and is not to be skipped.
+    """
+    shapes, rows = [], sorted({i * len(encoded) // LOOKED_AT for i in range(LOOKED_AT)})
+    for row, picture in zip(rows, encoded.read(rows), strict=True):
+        try:
+            shapes.append(open_rgb(picture, encoded.name(row)).size)
+        except Unreadable:
+            if not skip:
+                raise
+    if not shapes:
+        raise Mistake(f"at least some images must be readable; of {len(rows)} tried none is, as {encoded.name(0)}. "
+                      "Check that they are images")
+    return shapes
 
 
 def readable(encoded: Encoded) -> Tensor:

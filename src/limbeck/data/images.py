@@ -12,7 +12,11 @@ from torch import Tensor
 
 from limbeck.data.augment import Augmentation, Views
 from limbeck.data.chance import generator
+from limbeck.data.joint import Joint
 from limbeck.errors import Mistake
+
+AnyChange = Augmentation | Views | Joint
+"""How a batch is changed: its images, or its images and maps together."""
 
 
 class Store(Protocol):
@@ -23,11 +27,21 @@ class Store(Protocol):
         """Height and width."""
         ...
 
+    @property
+    def channels(self) -> int:
+        """Of an image."""
+        ...
+
+    @property
+    def mapped(self) -> bool:
+        """Whether each image has a map."""
+        ...
+
     def __len__(self) -> int: ...
 
-    def batches(self, rows: Tensor, draws: Tensor, batch_size: int, augmentation: Augmentation | Views,
-                device: torch.device, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images, float32 in [0, 1], and their rows, both on the device, in the order given.
+    def batches(self, rows: Tensor, draws: Tensor, batch_size: int, augmentation: AnyChange,
+                device: torch.device, workers: int) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        """Images, float32 in [0, 1], their rows, and targets where each image has a map; all on the device, in order.
 
         Args:
             rows: Which images, (N,), on the CPU.
@@ -43,9 +57,37 @@ class Store(Protocol):
         """Plain pixels, uint8 (N, 3, H, W), on the CPU."""
         ...
 
+    def maps(self, rows: Tensor) -> Tensor | None:
+        """Plain targets (N, H, W), on the CPU, where each image has a map."""
+        ...
+
+
+class Held:
+    """What is in memory, and goes to a device once, whole, to be cut there.
+
+    Args:
+        tensor: (N, ...).
+    """
+
+    def __init__(self, tensor: Tensor):
+        self.tensor = tensor
+        self._places: dict[torch.device, Tensor] = {tensor.device: tensor}
+
+    def at(self, rows: Tensor) -> Tensor:
+        """These rows, on their device."""
+        tensor = self._on(rows.device)
+        return tensor.index_select(0, rows.to(tensor.device)).to(rows.device)
+
+    def _on(self, device: torch.device) -> Tensor:
+        """It on the device; or where it is, if it would take more than half of what is free there."""
+        if device not in self._places:
+            room = self.tensor.nbytes <= torch.cuda.mem_get_info(device)[0] / 2 if device.type == "cuda" else True
+            self._places[device] = self.tensor.to(device) if room else self.tensor
+        return self._places[device]
+
 
 class Images:
-    """Images in memory, which go to a device once, whole, and are cut there.
+    """Images in memory.
 
     Args:
         pixels: uint8 (N, 3, H, W).
@@ -53,31 +95,28 @@ class Images:
             leaves images as they are. So small images that are wanted large take little memory.
     """
 
+    mapped = False
+
     def __init__(self, pixels: Tensor, enlarged: int | None = None):
-        self.pixels, self.enlarged = pixels, enlarged
+        self.pixels, self.enlarged, self.channels = pixels, enlarged, pixels.shape[1]
         self.image_size = (pixels.shape[2], pixels.shape[3]) if enlarged is None else (enlarged, enlarged)
-        self._held: dict[torch.device, Tensor] = {pixels.device: pixels}
+        self._held = Held(pixels)
 
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def batches(self, rows: Tensor, draws: Tensor, batch_size: int, augmentation: Augmentation | Views,
-                device: torch.device, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
-        pixels = self._on(device)
-        rows, draws = rows.to(pixels.device), draws.to(device)
+    def batches(self, rows: Tensor, draws: Tensor, batch_size: int, augmentation: AnyChange,
+                device: torch.device, workers: int) -> Iterator[tuple[Tensor, Tensor, None]]:
+        assert not isinstance(augmentation, Joint)
+        rows, draws = rows.to(device), draws.to(device)
         for index, drawn in zip(rows.split(batch_size), draws.split(batch_size), strict=True):
-            chosen = resize(pixels.index_select(0, index).to(device), self.enlarged)
-            yield augmentation(chosen, drawn), index.to(device)
+            yield augmentation(resize(self._held.at(index), self.enlarged), drawn), index, None
 
     def sample(self, rows: Tensor) -> Tensor:
         return resize(self.pixels[rows], self.enlarged)
 
-    def _on(self, device: torch.device) -> Tensor:
-        """The pixels on the device; or where they are, if they would take more than half of what is free there."""
-        if device not in self._held:
-            room = self.pixels.nbytes <= torch.cuda.mem_get_info(device)[0] / 2 if device.type == "cuda" else True
-            self._held[device] = self.pixels.to(device) if room else self.pixels
-        return self._held[device]
+    def maps(self, rows: Tensor) -> None:
+        return None
 
 
 @dataclass(frozen=True)
@@ -101,6 +140,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether its images have classes, or maps."""
+        return self.targets is not None or self.store.mapped
 
     @property
     def labels(self) -> Tensor | None:

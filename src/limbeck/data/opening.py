@@ -12,7 +12,8 @@ from torch import Tensor
 from limbeck.config import DataSettings
 from limbeck.data.augment import Augmentation
 from limbeck.data.dataset import Data
-from limbeck.data.decode import Encoded, Unreadable, decode_all, open_rgb, readable
+from limbeck.data.decode import Encoded, decode_all, readable, some_shapes
+from limbeck.data.dense import open_dense
 from limbeck.data.images import Images, Split, resize, stratified
 from limbeck.data.randaugment import RandAugment
 from limbeck.data.sources import Part, Source, open_source
@@ -23,7 +24,6 @@ BUDGET = 4 * 2**30   # bytes of decoded images that are held without being asked
 LARGE = 96           # pixels a side above which resized crops are the custom
 STREAMED_SIZE = 224  # pixels a side that photographs of unequal sizes are brought to
 TEST_PART = 0.2      # of each class, cut off where there is nothing to score
-LOOKED_AT = 32       # images of each split whose sizes decide for all
 
 
 def open_data(settings: DataSettings) -> Data:
@@ -36,7 +36,13 @@ def open_data(settings: DataSettings) -> Data:
         Mistake: If there is no such source, what it holds cannot be used, or the settings do not fit it.
     """
     source = open_source(settings)
+    if settings.task not in ("auto", source.task):
+        raise Mistake(f"data.task is {settings.task}, and {source.name} is made for {source.task}. Leave data.task "
+                      "out, or give other data")
     train, test, notes = _scored(source)
+    if source.task != "classification":
+        return open_dense(source, train, test, notes, settings, BUDGET)
+    _check(settings)
     train = _choose(train, source, settings.classes, settings.per_class)
     test = _choose(test, source, settings.classes, None)
     plan = _plan([train, test], settings)
@@ -50,6 +56,20 @@ def open_data(settings: DataSettings) -> Data:
     return Data(source.name, source.classes[:settings.classes], splits[0], splits[1], augmentation, skipped, notes)
 
 
+_DENSE = ("crop", "scale", "rotate", "jitter", "void", "class_names", "depth_unit", "sparse_depth")
+
+
+def _check(settings: DataSettings) -> None:
+    """Refuse settings that are for dense tasks."""
+    strange = [f"data.{name}" for name in _DENSE
+               if getattr(settings, name) != DataSettings.model_fields[name].default]
+    if isinstance(settings.size, tuple):
+        strange.append("data.size of two numbers")
+    if strange:
+        raise Mistake(f"images with one class each take no {', '.join(strange)}; these are for segmentation and depth. "
+                      f"Leave them out, or give data with maps")
+
+
 def _scored(source: Source) -> tuple[Part, Part, tuple[str, ...]]:
     """Training part, the part that is scored, and what has to be said of it."""
     if source.test is not None:
@@ -57,8 +77,9 @@ def _scored(source: Source) -> tuple[Part, Part, tuple[str, ...]]:
         return source.train, source.test, () if source.scored == "test" else (said,)
     cut = stratified(source.train.targets, len(source.train.images), TEST_PART, seed=0)
     train, test = source.train.select((~cut).nonzero()[:, 0]), source.train.select(cut.nonzero()[:, 0])
-    return train, test, (f"{source.name} has no split to score: a fixed fifth of each class, {len(test.images)} of "
-                         f"{len(cut)} images, was cut off for it",)
+    fifth = "fifth" if source.train.targets is None else "fifth of each class"
+    return train, test, (f"{source.name} has no split to score: a fixed {fifth}, {len(test.images)} of {len(cut)} "
+                         f"images, was cut off for it",)
 
 
 def _choose(part: Part, source: Source, classes: int | None, per_class: int | None) -> Part:
@@ -88,14 +109,15 @@ class _Plan(NamedTuple):
 
 def _plan(parts: Sequence[Part], settings: DataSettings) -> _Plan:
     """How images are brought to one size, and whether all of them are held in memory."""
+    size = settings.size if isinstance(settings.size, int) else None
     for part, what in zip(parts, ("train on", "score"), strict=True):
         if not len(part.images):
             raise Mistake(f"there must be images to {what}; {settings.source} has none of the chosen classes. "
                           "Choose more classes, or put images there")
     encoded = [part.images for part in parts if not isinstance(part.images, Tensor)]
-    if settings.size and not encoded:
-        return _Plan(settings.size, settings.size, True)
-    shapes = [(settings.size, settings.size)] if settings.size else [
+    if size and not encoded:
+        return _Plan(size, size, True)
+    shapes = [(size, size)] if size else [
         shape for part in parts for shape in _shapes(part.images, skip=settings.skip_unreadable)]
     if len(set(shapes)) > 1:
         if settings.in_memory or statistics.median(map(min, shapes)) < STREAMED_SIZE:
@@ -105,24 +127,12 @@ def _plan(parts: Sequence[Part], settings: DataSettings) -> _Plan:
     width, height = shapes[0]
     wanted = sum(len(part.images) for part in parts) * 3 * width * height
     held = not encoded or (wanted <= BUDGET if settings.in_memory is None else settings.in_memory)
-    return _Plan(settings.size if held else settings.size or min(width, height), min(width, height), held)
+    return _Plan(size if held else size or min(width, height), min(width, height), held)
 
 
 def _shapes(images: Tensor | Encoded, *, skip: bool) -> list[tuple[int, int]]:
-    """Width and height of some images, evenly spaced."""
-    if isinstance(images, Tensor):
-        return [(images.shape[3], images.shape[2])]
-    shapes, rows = [], sorted({i * len(images) // LOOKED_AT for i in range(LOOKED_AT)})
-    for row, picture in zip(rows, images.read(rows), strict=True):
-        try:
-            shapes.append(open_rgb(picture, images.name(row)).size)
-        except Unreadable:
-            if not skip:
-                raise
-    if not shapes:
-        raise Mistake(f"at least some images must be readable; of {len(rows)} tried none is, as {images.name(0)}. "
-                      "Check that they are images")
-    return shapes
+    """Width and height of some images."""
+    return [(images.shape[3], images.shape[2])] if isinstance(images, Tensor) else some_shapes(images, skip=skip)
 
 
 def _augmentation(side: int, source: Source, settings: DataSettings) -> Augmentation:

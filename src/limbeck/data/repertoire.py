@@ -15,13 +15,14 @@ from torch import Tensor
 
 from limbeck.data.augment import Augmentation
 from limbeck.data.chance import generator
+from limbeck.data.joint import Joint
 
 
 class Repertoire(Protocol):
     """The views of an image that there are, numbered from 0."""
 
     @property
-    def augmentation(self) -> Augmentation:
+    def augmentation(self) -> Augmentation | Joint:
         """What makes them."""
         ...
 
@@ -98,7 +99,7 @@ class SomeViews:
         seed: Of the views. It is not that of the training, which decides their order: runs share the views.
     """
 
-    augmentation: Augmentation
+    augmentation: Augmentation | Joint
     images: int
     count: int
     seed: int = 0
@@ -113,9 +114,9 @@ class SomeViews:
         return self.augmentation.draw(self.images, generator("view", self.seed, view))[rows]
 
 
-def views_of(augmentation: Augmentation) -> int | None:
+def views_of(augmentation: Augmentation | Joint) -> int | None:
     """How many views of an image an augmentation can make; None where they are not counted."""
-    if augmentation.after is not None:
+    if isinstance(augmentation, Joint) or augmentation.after is not None:
         return None  # colours, turns and erased boxes are as many as random boxes
     windows = (2 * augmentation.padding + 1) ** 2
     return {"none": 1, "crop": windows, "crop-flip": 2 * windows}.get(augmentation.kind)

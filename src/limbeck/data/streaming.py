@@ -14,8 +14,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from limbeck.data.augment import COLUMNS, Augmentation, Views, resized_boxes
+from limbeck.data.augment import COLUMNS, Augmentation, resized_boxes
 from limbeck.data.decode import THREADS, Encoded, Unreadable, middle, open_rgb, pixels, squared
+from limbeck.data.images import AnyChange
+from limbeck.data.joint import Joint
 
 MARGIN = 224 / 256  # the middle that is looked at in evaluation, where training looked at resized crops
 
@@ -36,6 +38,8 @@ class Streamed:
     encoded: Encoded
     size: int
     share: float = 1.0
+    channels = 3
+    mapped = False
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -45,12 +49,13 @@ class Streamed:
     def __len__(self) -> int:
         return len(self.encoded)
 
-    def batches(self, rows: Tensor, draws: Tensor, batch_size: int, augmentation: Augmentation | Views,
-                device: torch.device, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, rows: Tensor, draws: Tensor, batch_size: int, augmentation: AnyChange,
+                device: torch.device, workers: int) -> Iterator[tuple[Tensor, Tensor, None]]:
         """As `Store.batches`: resized crops are cut where pictures are decoded, other crops from whole batches.
 
         Without workers a few threads of this process decode.
         """
+        assert not isinstance(augmentation, Joint)
         boxed = augmentation.kind == "resized-crop"
         parts = [(index.numpy(), drawn.numpy())
                  for index, drawn in zip(rows.split(batch_size), draws.split(batch_size), strict=True)]
@@ -62,11 +67,14 @@ class Streamed:
             if isinstance(views, Unreadable):
                 raise views
             images = change(views.to(device, non_blocking=True), torch.from_numpy(drawn).to(device))
-            yield images, torch.from_numpy(index).to(device)
+            yield images, torch.from_numpy(index).to(device), None
 
     def sample(self, rows: Tensor) -> Tensor:
         """As `Store.sample`: the squares in the middle."""
         return self.views(rows.tolist(), None, threads=THREADS)
+
+    def maps(self, rows: Tensor) -> None:
+        return None
 
     def views(self, rows: Sequence[int], draws: Tensor | None, *, threads: int) -> Tensor:
         """Pixels, uint8 (N, 3, size, size): random boxes where there are draws, else the square in the middle."""

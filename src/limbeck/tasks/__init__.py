@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Literal, Protocol
 
 from torch import Tensor
@@ -49,13 +50,13 @@ class Task(Protocol):
         """A fresh accumulator of this task's measures."""
         ...
 
-    def guess(self, classes: int, targets: Tensor, images: int) -> float:
-        """The score that a network must beat to be worth listening to.
+    def guess(self, classes: int, targets: Iterable[Tensor], images: int) -> float:
+        """The best score that guessing can be hoped to have: what a network must beat to be worth listening to.
 
         Args:
             classes: How many there are.
-            targets: Of some images.
-            images: On how many the score is measured.
+            targets: Of some images, in batches; only a task that needs them looks.
+            images: How many these are.
         """
         ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -44,7 +45,7 @@ class Classification:
     def meter(self) -> ClassificationMeter:
         return ClassificationMeter()
 
-    def guess(self, classes: int, targets: Tensor, images: int) -> float:
+    def guess(self, classes: int, targets: Iterable[Tensor], images: int) -> float:
         """Three standard deviations above 1 / C, in percent."""
         chance = 1 / classes
         return 100 * (chance + 3 * math.sqrt(chance * (1 - chance) / images))

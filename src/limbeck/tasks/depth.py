@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -48,11 +49,13 @@ class Depth:
     def meter(self) -> DepthMeter:
         return DepthMeter()
 
-    def guess(self, classes: int, targets: Tensor, images: int) -> float:
-        """RMSE of the one depth that fits all targets best: their mean."""
-        known = targets[self.valid(targets)]
-        errors = [(one[one > 0] - known.mean()).square().mean().sqrt() for one in targets if (one > 0).any()]
-        return torch.stack(errors).mean().item() if errors else 0.0
+    def guess(self, classes: int, targets: Iterable[Tensor], images: int) -> float:
+        """RMSE of the mean depth of all of them, taken for every pixel."""
+        known = [one[one > 0].double() for batch in targets for one in batch if (one > 0).any()]
+        rows = torch.tensor([(len(one), one.mean(), one.var(correction=0)) for one in known]).view(-1, 3)
+        pixels, means, variances = rows.double().unbind(1)
+        mean = (pixels * means).sum() / pixels.sum().clamp_min(1)
+        return (variances + (means - mean)**2).sqrt().sum().item() / max(1, len(rows))
 
     def predict(self, output: Tensor, size: tuple[int, int]) -> Tensor:
         """Depth in metres, (N, H, W)."""

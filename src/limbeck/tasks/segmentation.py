@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,10 +24,12 @@ class Segmentation:
     Attributes:
         classes: How many there are.
         ignore: The label of pixels that do not count, in the loss and in the measures.
+        names: What the classes are called, as far as that is known; colours follow it.
     """
 
     classes: int
     ignore: int = VOID
+    names: tuple[str, ...] = ()
     name = "segmentation"
     score = "miou"
     better: ClassVar[Better] = "higher"
@@ -41,7 +44,7 @@ class Segmentation:
             output: Logits, (N, C, h, w).
             targets: Classes, (N, H, W), int64.
         """
-        return _summed_ce(output, targets, self.ignore) / self.valid(targets).sum().clamp_min(1)
+        return _each_ce(output, targets, self.ignore).sum() / self.valid(targets).sum().clamp_min(1)
 
     def valid(self, targets: Tensor) -> Tensor:
         return targets != self.ignore
@@ -49,7 +52,7 @@ class Segmentation:
     def meter(self) -> SegmentationMeter:
         return SegmentationMeter(self.classes, self.ignore)
 
-    def guess(self, classes: int, targets: Tensor, images: int) -> float:
+    def guess(self, classes: int, targets: Iterable[Tensor], images: int) -> float:
         """1 / C, in percent: above what any constant or random answer can have."""
         return 100 / classes
 
@@ -61,7 +64,8 @@ class Segmentation:
         """Every class in its colour, pixels that do not count black."""
         maps = same_places(maps, images.shape[2:])
         counts = (maps != self.ignore)[:, None]
-        colors = palette(self.classes).to(maps.device)[maps.long().clamp(0, self.classes - 1)]      # (N, H, W, 3)
+        colors = palette(self.classes, self.names).to(maps.device)[
+            maps.long().clamp(0, self.classes - 1)]  # (N, H, W, 3)
         return colors.permute(0, 3, 1, 2) * counts
 
 
@@ -92,7 +96,7 @@ class SegmentationMeter:
         counts = targets != self.ignore
         pairs = targets[counts] * self.classes + output.argmax(1)[counts]
         confusion = torch.bincount(pairs, minlength=self.classes**2).double()
-        loss = _summed_ce(output, targets, self.ignore).double()
+        loss = _each_ce(output.float(), targets, self.ignore).double().sum()
         self.sums = self.sums.to(output.device) + torch.cat([confusion, loss[None]])
 
     def result(self) -> dict[str, float]:
@@ -104,6 +108,6 @@ class SegmentationMeter:
                 "pixel_accuracy": 100 * right.sum().item() / pixels, "cross_entropy": loss / pixels}
 
 
-def _summed_ce(output: Tensor, targets: Tensor, ignore: int) -> Tensor:
-    logits = at_size(output.float() if output.dtype in (torch.float16, torch.bfloat16) else output, targets.shape[1:])
-    return F.cross_entropy(logits, targets, ignore_index=ignore, reduction="sum")
+def _each_ce(output: Tensor, targets: Tensor, ignore: int) -> Tensor:
+    """Cross-entropy of each pixel, (N, H, W); 0 where it does not count."""
+    return F.cross_entropy(at_size(output, targets.shape[1:]), targets, ignore_index=ignore, reduction="none")

@@ -12,11 +12,16 @@ import torch
 from numpy.typing import NDArray
 
 from limbeck.config import DataSettings
-from limbeck.data.sources.source import SCORED, Part, Source, choose_scored
+from limbeck.data.sources.source import SCORED, Part, Source, TaskName, choose_scored, named_classes
 from limbeck.errors import Mistake, nearest
 
 TRAINED = ("train", "training")
 LABELS = ("label", "labels", "target", "class")
+MAPS: dict[str, TaskName] = {
+    **dict.fromkeys(("label", "labels", "mask", "masks", "annotation", "segmentation", "semantic_segmentation",
+                     "segmentation_mask", "label_map"), "segmentation"),
+    **dict.fromkeys(("depth", "depths", "depth_map"), "depth")}
+"""Columns of maps, and their tasks."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,11 @@ def open_hub(place: str, settings: DataSettings) -> Source:
         raise Mistake(f"a data set needs a split {' or '.join(TRAINED)}; {place} has {sorted(tables)}. "
                       "Choose another configuration with subset, if it has one")
     tables = {"train" if name == train or len(tables) == 1 else name: table for name, table in tables.items()}
+    tables = {name: table for name, table in tables.items() if name in ("train", *SCORED)}
+    if (maps := _map_columns(tables["train"].features, settings)) is not None:
+        return _dense(place, tables, *maps)
     image, label = _columns(tables["train"].features, settings)
-    labels = {name: _labels(tables[name], label, name) for name in ("train", *SCORED) if name in tables}
+    labels = {name: _labels(table, label, name) for name, table in tables.items()}
     if labels["train"] and len(set(labels["train"])) == len(labels["train"]) > 1:
         raise Mistake(f"classes need several images; in column '{label}' each of {len(labels['train'])} training "
                       "images has its own value. Set label_column to the column of classes")
@@ -112,6 +120,40 @@ def _columns(features: Mapping[str, Any], settings: DataSettings) -> tuple[str, 
         raise Mistake(f"a data set needs a column of type Image; this one has {dict(features)}. Choose another data "
                       "set, or cast the column")
     return image, _chosen("label_column", settings.label_column, found, [*whole, *words])
+
+
+def _map_columns(features: Mapping[str, Any], settings: DataSettings) -> tuple[str, str, TaskName] | None:
+    """Names of the columns of images and of maps, and their task; None where images have classes or nothing."""
+    import datasets
+
+    images = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
+    if settings.task == "classification":
+        return None
+    if settings.task == "auto" and (len(images) < 2 or settings.label_column not in (None, *images)):
+        return None
+    named = {name: MAPS[name] for name in images if settings.task in ("auto", MAPS.get(name))
+             and name in MAPS and name != settings.image_column}
+    column = _chosen("label_column", settings.label_column, list(named), images)
+    if column is None and settings.task == "auto":
+        return None
+    task = settings.task if settings.task != "auto" else MAPS.get(column or "")
+    if column is None or task is None:
+        raise Mistake(f"a data set of maps needs a column of type Image with them, and a task; this one has the image "
+                      f"columns {images}. Set label_column to that of the maps, and task to segmentation or depth")
+    image = _chosen("image_column", settings.image_column, [n for n in images if n != column and n not in MAPS], images)
+    if image is None or image == column:
+        raise Mistake(f"a data set of maps needs a column of images beside '{column}'; this one has {images}. Set "
+                      "image_column to it")
+    return image, column, task
+
+
+def _dense(place: str, tables: Mapping[str, Any], image: str, column: str, task: TaskName) -> Source:
+    """A data set of images and maps."""
+    test = choose_scored({name: column in table.column_names for name, table in tables.items()})
+    parts = {name: Part(_column(tables[name], image, name), None, _column(tables[name], column, name))
+             for name in ("train", *([test] if test else []))}
+    classes = named_classes(Path(place).expanduser()) if task == "segmentation" else ()
+    return Source(f"hf:{place}", classes, parts["train"], parts[test] if test else None, test or "", task=task)
 
 
 def _chosen(option: str, wanted: str | None, found: Sequence[str], possible: Sequence[str]) -> str | None:
