@@ -159,13 +159,17 @@ class TrainingSettings(Settings):
 
     epochs: float = Field(240, gt=0)
     batch_size: int = Field(64, gt=0, description="images in a step, over all processes together")
-    precision: Literal["auto", "bf16", "float32"] = Field("auto", description="auto: bf16 on a GPU that has it")
+    precision: Literal["auto", "bf16", "float32"] = Field(
+        "auto", description="auto: bf16 on GPUs and CPUs that multiply it in hardware; float32 is full float32 "
+                            "everywhere")
+    tf32: bool = Field(True, description="convolutions outside bf16 in TF32 on a GPU; never with precision float32")
     channels_last: bool = Field(True, description="keep maps with channels innermost: faster convolutions")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="part of each label that the supervised loss spreads "
                                                                  "evenly over all classes")
     ema: float | None = Field(None, gt=0, lt=1, description="decay of a moving average of the student, scored beside")
     ema_warm_up: bool = Field(True, description="weigh early steps more: decay at most (1 + step) / (10 + step)")
     deploy_ema: bool = Field(False, description="ship the moving average in place of the student")
+    fused_optimizer: bool = Field(True, description="step all parameters in one kernel on a GPU")
     clip_gradients: float | None = Field(None, gt=0, description="largest norm of all gradients together")
     select: float = Field(0.0, ge=0, lt=1, description="part of the training data held out to choose the best epoch by")
     evaluate_every: int = Field(1, gt=0, description="epochs between two scores")

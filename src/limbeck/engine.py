@@ -78,13 +78,20 @@ def autocast(precision: str, device: torch.device) -> tuple[Callable[[], Abstrac
     """The context that members run in, and whether it is full precision.
 
     Args:
-        precision: `bf16`, `float32`, or `auto`: bf16 on a GPU that has it.
+        precision: `bf16`, `float32`, or `auto`: bf16 where the device is fast at it.
         device: Where.
     """
-    capable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    if precision == "bf16" or (precision == "auto" and capable):
+    if precision == "bf16" or (precision == "auto" and fast_bf16(device)):
         return partial(torch.autocast, device.type, dtype=torch.bfloat16), False
     return nullcontext, True
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Whether a device multiplies bf16 in hardware: GPUs of Ampere and later, CPUs with AMX or AVX-512 BF16."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    asked = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # no public names yet
+    return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in asked)
 
 
 class Interrupts:

@@ -107,11 +107,13 @@ class Network(Member):
         unmatched: Why its logits are no answers for the data's classes, if so: then it can teach by its features alone.
         view: Which of `batch.views` it looks at in training; None is the images themselves. In eval mode everyone looks
             at these.
+        precise: Whether it computes in float32 under autocast too.
     """
 
     answers = True
     view: int | None = None
     unmatched: str | None = None
+    precise = False
     mean: Tensor
     std: Tensor
     places: Tensor | None
@@ -211,7 +213,8 @@ class Network(Member):
 
     def read(self, images: Tensor) -> Outputs:
         """Every tapped tensor and the logits on images in [0, 1], (N, C, H, W)."""
-        outputs = self._reader(self.normalise(images))
+        with torch.autocast(images.device.type, enabled=False) if self.precise else nullcontext():
+            outputs = self._reader(self.normalise(images))
         if self.places is not None:
             for tap in {"logits", *self.auxiliary} & outputs.keys():
                 outputs[tap] = outputs[tap].index_select(1, self.places)

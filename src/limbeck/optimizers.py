@@ -16,7 +16,7 @@ from limbeck.seen import Clock
 
 
 def build_optimizer(method: Method, settings: OptimizerSettings, own: Mapping[str, Mapping[str, Any]], *,
-                    stages: Sequence[Stage] = ()) -> torch.optim.Optimizer | Optimizers:
+                    stages: Sequence[Stage] = (), fused: bool = False) -> torch.optim.Optimizer | Optimizers:
     """One optimiser of each kind that is asked for, in which every owner is a named group with its own rate and decay.
 
     Args:
@@ -24,6 +24,7 @@ def build_optimizer(method: Method, settings: OptimizerSettings, own: Mapping[st
         settings: For every owner.
         own: Owner, or turn with an optimiser of its own -> what it has otherwise, its `schedule` too.
         stages: All that the run trains, one after the other: who learns in another of them alone may have settings too.
+        fused: Step all parameters of a group in one kernel.
 
     Raises:
         Mistake: If a name is no owner, or a setting does not fit.
@@ -40,8 +41,21 @@ def build_optimizer(method: Method, settings: OptimizerSettings, own: Mapping[st
         group = {"params": owners[name], "owner": name, "turn": turn, "base_lr": chosen.lr, "schedule": schedule}
         groups.setdefault((turn, chosen.name), []).append({**group, **_options(chosen)})
     kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    parts = [kinds[kind](several) for (_, kind), several in groups.items()]
+    parts = [kinds[kind](several, fused=fused) for (_, kind), several in groups.items()]
+    for part in parts:
+        if fused and isinstance(part, torch.optim.SGD):
+            _give_velocities(part)
     return parts[0] if len(parts) == 1 else Optimizers(parts)
+
+
+def _give_velocities(optimizer: torch.optim.SGD) -> None:
+    """Start every velocity at 0: the fused kernel takes all or none, and a clipped term's first gradient comes late.
+
+    The first step makes of it what it makes of none: momentum * 0 + gradient.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group["momentum"] else ():
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def _stepped(method: Method) -> list[tuple[str | None, str]]:

@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 
 from limbeck import engine, labels, ranks, wiring
+from limbeck.arithmetic import Arithmetic
 from limbeck.cache import Remembering, remember
 from limbeck.config import Job
 from limbeck.data import (
@@ -237,4 +238,4 @@ class Parts:
         networks = {name: describe(network, (), self.task) for name, network in
                     (("student", self.student), ("teacher", self.teacher)) if network is not None}
         return about(data=data, networks=networks, seed=self.job.seed, processes=ranks.world(),
-                     precision=self.precision)
+                     **Arithmetic.chosen(self.job.training, self.accelerator.device).record())

@@ -80,7 +80,7 @@ def _adam(optimizer: torch.optim.Optimizer, group: dict, parameter: nn.Parameter
     state, (beta1, beta2) = optimizer.state[parameter], group["betas"]
     if parameter.grad is None or not state:
         return 0.0
-    steps = float(state["step"])
+    steps = torch.as_tensor(state["step"], dtype=torch.float64)  # on the device where the kernel is fused
     correct1, correct2 = 1 - beta1**steps, 1 - beta2**steps
     root = (state["exp_avg_sq"] / correct2).sqrt()
     denominator = root + group["eps"]

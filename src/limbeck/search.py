@@ -151,7 +151,7 @@ class Search:
         of_parameters = mean_over_ranks(gradients[:len(parameters)])
         for tensor, gradient in zip([*parameters.values(), *aliases],
                                     [*of_parameters, *gradients[len(parameters):]], strict=True):
-            tensor.grad = gradient
+            tensor.grad = None if gradient is None else torch.empty_like(tensor).copy_(gradient)  # the same strides
 
     def _lagged_direction(self, step: Step) -> dict[str, Tensor]:
         """R * v with v at theta; R is a number for SGD, and for Adam it needs the step that is not taken."""

@@ -26,10 +26,11 @@ from accelerate import Accelerator
 from torch import nn
 
 from limbeck import cache, checkpoints, ranks
+from limbeck.arithmetic import Arithmetic
 from limbeck.averages import Averages
 from limbeck.config import OptimizerSettings, ScheduleSettings, TrainingSettings, merged
 from limbeck.data import Batches
-from limbeck.engine import Interrupts, autocast, wrap
+from limbeck.engine import Interrupts, wrap
 from limbeck.errors import Mistake, Stopped
 from limbeck.evaluation import score_group, together
 from limbeck.method import Companion, Stage, Step, Turn
@@ -70,7 +71,8 @@ class Trainer:
         self.schedule, self.accelerator, self._given, self.companion = schedule, accelerator, companion, companion
         self.display = display or Display(quiet=ranks.rank() != 0)
         self.stage, self.clock, self.best = 0, Clock(0, 1, 1), worst(task.better)
-        self.autocast, self.precise = autocast(settings.precision, accelerator.device)
+        self.arithmetic = Arithmetic.chosen(settings, accelerator.device)
+        self.autocast, self.precise = self.arithmetic.autocast, self.arithmetic.precise
         self.averages, self.interrupts = Averages(), Interrupts()
         self._written, self._records = time.monotonic(), 0
         own = [stage.name for stage in stages if stage.method.companion is not None]
@@ -101,14 +103,14 @@ class Trainer:
         self.stage, stage, self.best = number, self.stages[number], worst(self.task.better)
         for earlier, state in zip(self.stages, shared.get("earlier", ()), strict=False):
             earlier.method.load_state_dict(state)
-        layout = torch.channels_last if self.settings.channels_last else torch.preserve_format
-        self.method = stage.method.to(self.accelerator.device).to(memory_format=layout)
+        self.method = self.arithmetic.prepare(stage.method)
         self.method.train()
         self.companion = self._given or stage.method.companion
         if self.companion is not None:
             self.companion.to(self.accelerator.device)
         own_settings = merged(stage.optimizers, self.optimizers)
-        self.optimizer = build_optimizer(self.method, self.optimizer_settings, own_settings, stages=self.stages)
+        self.optimizer = build_optimizer(self.method, self.optimizer_settings, own_settings, stages=self.stages,
+                                         fused=self.arithmetic.fused)
         self.frozen = {name: teacher.network.fingerprint() for name, teacher in self.method.frozen.items()}
         per_epoch = len(self.batches)
         self.clock = Clock(0, max(1, round(stage.length * self.settings.epochs * per_epoch)), per_epoch)
@@ -129,6 +131,7 @@ class Trainer:
         checkpoints.restore_own(own, self.method, self.accelerator.device)
 
     def _train(self, stage: Stage) -> None:
+        self.display.say(self.arithmetic.told(self.method))
         self.display.start(stage.name, self.clock.step, self.clock.steps)
         try:
             while self.clock.step < self.clock.steps:

@@ -64,6 +64,6 @@ def trainer(stages: Sequence[Stage], folder: Path, *, epochs: float = 1, kind: t
     """The one loop around all stages, on random images: two steps an epoch."""
     scored = {"test": Batches(split(8), 8, train=False)}
     return kind(stages, Classification(), Batches(split(16), 8, train=True, seed=3), scored, Run(folder),
-                TrainingSettings(epochs=epochs), optimizer=OptimizerSettings(lr=0.02),
+                TrainingSettings(epochs=epochs, precision="float32"), optimizer=OptimizerSettings(lr=0.02),
                 schedule=ScheduleSettings(kind="cosine"), accelerator=engine.start("cpu"), display=Display(quiet=True),
                 companion=companion)

@@ -171,7 +171,7 @@ def trainer(method: Method, folder: Path, *, epochs: float = 2, images: int = 30
     scored = Batches(split(20, task), 16, train=False, rank=ranks.rank(), world=world)
     torch.manual_seed(11)
     return kind([Stage(method, optimizers=optimizers or {})], TASKS[task], batches, {"test": scored}, Run(folder),
-                TrainingSettings(epochs=epochs), optimizer=OptimizerSettings(lr=0.02),
+                TrainingSettings(epochs=epochs, precision="float32"), optimizer=OptimizerSettings(lr=0.02),
                 schedule=ScheduleSettings(kind="cosine"), accelerator=engine.start("cpu"), companion=companion,
                 display=Display(quiet=True))
 
