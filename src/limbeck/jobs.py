@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from limbeck import engine, ranks, wiring
+from limbeck import engine, memory, ranks, wiring
 from limbeck.config import Job
 from limbeck.data import Batches
 from limbeck.data.sources import check_source
@@ -142,23 +142,26 @@ def _train(parts: Parts, run: Run, found: Recorded | None) -> None:
     job = parts.job
     teacher_score = look_at_teacher(parts)
     trainer = _trainer(parts, run, found)
+    memory.start_counting(parts.accelerator.device)
     trainer.fit()
     for network in parts.remembering.networks.values() if parts.remembering else ():
         network.cache.close()
     if ranks.rank() == 0:
         if isinstance(trainer.companion, Search):
             trainer.companion.recorded(_how(parts)).save(run.process)
-        student, seconds = trainer.method.student(), sum(r["seconds"] for r in run.records() if r["kind"] == "train")
+        trained = [record for record in run.records() if record["kind"] == "train"]
+        student, seconds = trainer.method.student(), sum(record["seconds"] for record in trained)
+        peak = max((record.get("peak_memory") or 0 for record in trained), default=0) or None
         run.save_weights(student)
         run.write_json("network.json", describe(student, parts.data.classes, parts.task))
         run.write_json("result.json", {
-            "verb": parts.verb, **_scores(run, parts.task), "seconds": seconds,
+            "verb": parts.verb, **_scores(run, parts.task), "seconds": seconds, "peak_memory": peak,
             "steps": trainer.clock.steps, "student_parameters": sum(p.numel() for p in student.module.parameters()),
             "teacher": None if job.teacher is None or parts.teacher is None else
             {"name": job.teacher.name, "sample_accuracy": teacher_score}})
         last = _scores(run, parts.task)["test"]["last"]
-        parts.display.say(f"{parts.verb} finished in {duration(seconds)}: test {parts.task.score} "
-                          f"{last[parts.task.score]:.4g}; everything is in {run.folder}")
+        parts.display.say(f"{parts.verb} finished in {duration(seconds)} with at most {memory.told(peak)} of memory: "
+                          f"test {parts.task.score} {last[parts.task.score]:.4g}; everything is in {run.folder}")
 
 
 def _trainer(parts: Parts, run: Run, found: Recorded | None) -> Trainer:

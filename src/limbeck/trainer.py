@@ -25,7 +25,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from limbeck import cache, checkpoints, ranks
+from limbeck import cache, checkpoints, memory, ranks
 from limbeck.arithmetic import Arithmetic
 from limbeck.averages import Averages
 from limbeck.config import OptimizerSettings, ScheduleSettings, TrainingSettings, merged
@@ -215,7 +215,7 @@ class Trainer:
         images = steps * self.batches.batch_size * ranks.world()
         self._record({"kind": "train", "stage": stage.name, "epoch": done, "step": clock.step, "seconds": seconds,
                       "images_per_second": images / seconds, "lr": self.optimizer.param_groups[0]["lr"],
-                      "loss": shown["loss"], "losses": losses,
+                      "peak_memory": memory.peak(self.accelerator.device), "loss": shown["loss"], "losses": losses,
                       "weights": dict(zip(self.method.process.names, weights, strict=True)),
                       **({"cached": found} if found else {})})
         if clock.epoch % self.settings.evaluate_every == 0 or clock.step == clock.steps:

@@ -50,6 +50,9 @@ def test_distpro_from_the_command_line_searches_then_retrains(teacher: Path, tmp
     assert (found["raw"][-1] != 1).all()
     result = json.loads((run / "result.json").read_text())
     assert 0 <= result["test"]["last"]["top1"] <= 100
+    assert result["peak_memory"] > 2**26
+    about = json.loads((run / "about.json").read_text())
+    assert (about["precision"] in ("bf16", "float32"), about["channels_last"], about["tf32"]) == (True, True, False)
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [r["kind"] for r in records] == ["train", "test"] * 2
     assert len(records[0]["weights"]) == 28

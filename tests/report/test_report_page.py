@@ -73,7 +73,7 @@ def test_every_place_that_is_pointed_to_is_there_once(page):
 
 def test_it_has_the_numbers(page):
     text = " ".join(Reader(page).text)
-    for number in ("98.61", "94.50 ± 0.71", "96.75 ± 0.71", "93.50", "97.50", "95.25", "92.00", "5 of 12"):
+    for number in ("98.61", "94.50 ± 0.71", "96.75 ± 0.71", "93.50", "97.50", "95.25", "92.00", "5 of 12", "850 MiB"):
         assert number in text
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.config import as_yaml
+from limbeck.memory import told
 from limbeck.progress import duration
 from limbeck.report import plots
 from limbeck.report.grouping import METRICS, Row, names, with_deviation
@@ -61,13 +62,14 @@ def _told(run: Outcome) -> dict[str, str]:
     """The facts of one run, those that are known."""
     measure = METRICS.get(run.metric, run.metric)
     speeds = [speed for speed in run.curve("train", "images_per_second")[1] if speed == speed]
-    told: dict[str, Any] = {
+    shown: dict[str, Any] = {
         "folder": run.folder,
         "state": "finished" if run.finished else f"{run.done:g} of {run.epochs:g} epochs",
         "test, last": None if run.last is None else f"{with_deviation(run.last, None)} {measure}",
         "teacher, last": None if run.teacher_score is None else f"{with_deviation(run.teacher_score, None)} {measure}",
         "parameters": f"{run.result['student_parameters']:,}" if run.result.get("student_parameters") else None,
         "time": duration(run.seconds) if run.seconds else None,
+        "peak memory": told(run.result["peak_memory"]) if run.result.get("peak_memory") else None,
         "speed": f"{sum(speeds) / len(speeds):,.0f} images/s" if speeds else None,
     }
-    return {key: str(value) for key, value in told.items() if value is not None}
+    return {key: str(value) for key, value in shown.items() if value is not None}
