@@ -208,7 +208,7 @@ class Learned:
         return self._active[1]
 
     def weights(self, clock: Clock) -> Tensor:
-        weights = self.base.weights(clock).to(self.raw.device, copy=True)
+        weights = self.base.weights(clock).to(self.raw.device, non_blocking=True, copy=True)
         weights[self.positions] *= self.scale * self.normalise(self.raw).to(weights.dtype)
         return weights
 
@@ -219,7 +219,7 @@ class Learned:
             slope: d(loss) / d(weight) of the searched terms, in the order of `searched`; (L,).
             clock: The step that the slope belongs to.
         """
-        factor = self.scale * self.base.weights(clock).to(slope)[self.positions]
+        factor = self.scale * self.base.weights(clock).to(slope, non_blocking=True)[self.positions]
         with torch.enable_grad():
             raw = self.raw.detach().clone().to(slope).requires_grad_()
             (result,) = torch.autograd.grad(self.normalise(raw), raw, factor * slope)

@@ -179,7 +179,8 @@ class Trainer:
             return
         weights = step.weights
         if tuple(step.losses) != process.names:
-            weights = weights[[process.names.index(name) for name in step.losses]]
+            places = torch.tensor([process.names.index(name) for name in step.losses])
+            weights = weights[places.to(weights.device, non_blocking=True)]
         total = (weights * torch.stack(list(step.losses.values()))).sum()
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(total)

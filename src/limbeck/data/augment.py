@@ -187,7 +187,8 @@ def resized_boxes(draws: Tensor, height: Tensor | int, width: Tensor | int) -> T
     Returns:
         Top, left, height and width in whole pixels, (N, 4), int64.
     """
-    height, width = (torch.as_tensor(x, device=draws.device).expand(len(draws)) for x in (height, width))
+    height, width = (x if isinstance(x, Tensor) else torch.full((len(draws),), x, device=draws.device)
+                     for x in (height, width))
     area = (AREA[0] + (AREA[1] - AREA[0]) * draws[:, :TRIES]) * (height * width)[:, None]              # (N, tries)
     low, high = map(math.log, RATIO)
     aspect = torch.exp(low + (high - low) * draws[:, TRIES:2 * TRIES])

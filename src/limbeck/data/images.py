@@ -108,7 +108,7 @@ class Images:
     def batches(self, rows: Tensor, draws: Tensor, batch_size: int, augmentation: AnyChange,
                 device: torch.device, workers: int) -> Iterator[tuple[Tensor, Tensor, None]]:
         assert not isinstance(augmentation, Joint)
-        rows, draws = rows.to(device), draws.to(device)
+        rows, draws = rows.to(device, non_blocking=True), draws.to(device, non_blocking=True)
         for index, drawn in zip(rows.split(batch_size), draws.split(batch_size), strict=True):
             yield augmentation(resize(self._held.at(index), self.enlarged), drawn), index, None
 

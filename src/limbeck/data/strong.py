@@ -186,4 +186,4 @@ def cut_out(levels: Tensor, draws: Tensor) -> Tensor:
     y, x = torch.arange(height, device=levels.device), torch.arange(width, device=levels.device)
     rows, columns = (y >= top) & (y <= top + side), (x >= left) & (x <= left + side)   # (N, H), (N, W)
     patch = (rows[:, :, None] & columns[:, None])[:, None]
-    return torch.where(patch, torch.tensor(FILL, device=levels.device)[:, None, None], levels)
+    return torch.where(patch, torch.tensor(FILL).to(levels.device, non_blocking=True)[:, None, None], levels)

@@ -45,10 +45,9 @@ def permuted(logits: Tensor, order: Tensor) -> Tensor:
         logits: (N, C).
         order: For each row a permutation of the others' places, (N, C - 1).
     """
-    others = ~F.one_hot(logits.argmax(dim=1), logits.shape[1]).bool()  # (N, C), false at the largest
-    result = logits.clone()
-    result[others] = logits[others].view(order.shape).gather(1, order).flatten()
-    return result
+    others = torch.arange(order.shape[1], device=logits.device)
+    others = others + (others >= logits.argmax(dim=1, keepdim=True))  # (N, C - 1), classes but for the largest
+    return logits.scatter(1, others, logits.gather(1, others).gather(1, order))
 
 
 class Permuted(Term):
