@@ -33,6 +33,7 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; the best the
 Precision = Annotated[str | None, typer.Option(help="auto, bf16 or float32")]
 Cached = Annotated[Path | None, typer.Option("--cache", help="folder of the teacher's outputs: read what is there, "
                                                               "store what is not; see `limbeck cache`")]
+Profiled = Annotated[bool, typer.Option("--profile", help="tell where the time of the first steps goes")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="show nothing but errors")]
 
 
@@ -46,9 +47,10 @@ Picture = Enum("Picture", {"curves": "curves", "scores": "scores", "losses": "lo
 @app.command()
 def train(run: Folder, data: Data = None, network: Student = None, epochs: Epochs = None, batch_size: BatchSize = None,
           lr: Rate = None, seed: Seed = None, config: Config = None, pair: Pair = None, set_: Sets = None,
-          device: Device = None, precision: Precision = None, quiet: Quiet = False) -> None:
+          device: Device = None, precision: Precision = None, profile: Profiled = False,
+          quiet: Quiet = False) -> None:
     """Train one network on the labels: a teacher, or a student alone."""
-    _execute("train", run, config, pair, set_, device, quiet, {
+    _execute("train", run, config, pair, set_, device, quiet, profile, {
         "data": data, "student": network, "method": "none", "training.epochs": epochs,
         "training.batch_size": batch_size, "optimizer.lr": lr, "seed": seed, "training.precision": precision})
 
@@ -59,9 +61,9 @@ def distill(run: Folder, data: Data = None, teacher: Teacher = None, student: St
             process: Annotated[str | None, typer.Option(help="a process file or search run to replay")] = None,
             cache: Cached = None, epochs: Epochs = None, batch_size: BatchSize = None, lr: Rate = None,
             seed: Seed = None, config: Config = None, pair: Pair = None, set_: Sets = None, device: Device = None,
-            precision: Precision = None, quiet: Quiet = False) -> None:
+            precision: Precision = None, profile: Profiled = False, quiet: Quiet = False) -> None:
     """Train a student from a teacher. With --method distpro and no process, search one first."""
-    _execute("distill", run, config, pair, set_, device, quiet, {
+    _execute("distill", run, config, pair, set_, device, quiet, profile, {
         "data": data, "teacher": teacher, "student": student, "method": method, "process.file": process,
         "cache.folder": _text(cache), "training.epochs": epochs, "training.batch_size": batch_size, "optimizer.lr": lr,
         "seed": seed, "training.precision": precision})
@@ -71,9 +73,10 @@ def distill(run: Folder, data: Data = None, teacher: Teacher = None, student: St
 def search(run: Folder, data: Data = None, teacher: Teacher = None, student: Student = None, method: MethodName = None,
            cache: Cached = None, epochs: Annotated[float | None, typer.Option(help="length of the search")] = None,
            batch_size: BatchSize = None, lr: Rate = None, seed: Seed = None, config: Config = None, pair: Pair = None,
-           set_: Sets = None, device: Device = None, precision: Precision = None, quiet: Quiet = False) -> None:
+           set_: Sets = None, device: Device = None, precision: Precision = None,
+           profile: Profiled = False, quiet: Quiet = False) -> None:
     """Learn, on held-out training data, how much each of a method's terms should weigh at every moment."""
-    _execute("search", run, config, pair, set_, device, quiet, {
+    _execute("search", run, config, pair, set_, device, quiet, profile, {
         "data": data, "teacher": teacher, "student": student, "method": method, "cache.folder": _text(cache),
         "search.epochs": epochs, "training.batch_size": batch_size, "optimizer.lr": lr, "seed": seed,
         "training.precision": precision})
@@ -234,13 +237,13 @@ def demo(run: Folder = Path("runs/demo"),
 
 
 def _execute(verb: Any, run: Path, config: Path | None, pair: str | None, sets: list[str] | None, device: str | None,
-             quiet: bool, flags: dict[str, Any]) -> None:
+             quiet: bool, profile: bool, flags: dict[str, Any]) -> None:
     from limbeck.config import assignments, read_job
 
     job: Job = read_job(config, {**flags, **assignments(sets or [])}, pair)
     from limbeck import jobs
 
-    jobs.execute(verb, job, run, device=device, quiet=quiet)
+    jobs.execute(verb, job, run, device=device, quiet=quiet, profile=profile)
 
 
 def _text(path: Path | None) -> str | None:

@@ -170,6 +170,8 @@ class TrainingSettings(Settings):
     ema_warm_up: bool = Field(True, description="weigh early steps more: decay at most (1 + step) / (10 + step)")
     deploy_ema: bool = Field(False, description="ship the moving average in place of the student")
     fused_optimizer: bool = Field(True, description="step all parameters in one kernel on a GPU")
+    accumulate: int = Field(1, gt=0, description="compute each step's batch in so many pieces, to save memory; batch "
+                                                 "norm and relations between images then see a piece")
     clip_gradients: float | None = Field(None, gt=0, description="largest norm of all gradients together")
     select: float = Field(0.0, ge=0, lt=1, description="part of the training data held out to choose the best epoch by")
     evaluate_every: int = Field(1, gt=0, description="epochs between two scores")

@@ -21,6 +21,7 @@ from limbeck.finished import Finished
 from limbeck.method import Method, Stage
 from limbeck.parts import Parts, Verb
 from limbeck.process import Learned
+from limbeck.profiling import Profile, Watched
 from limbeck.progress import Display, duration
 from limbeck.recorded import Recorded
 from limbeck.reweighing import searches, under_replay, under_search
@@ -34,7 +35,8 @@ from limbeck.trainer import Trainer
 _SEARCH_SHARE = 1 / 6  # the paper searches 40 of 240 epochs
 
 
-def execute(verb: Verb, job: Job, folder: Path, *, device: str | None = None, quiet: bool = False) -> Run:
+def execute(verb: Verb, job: Job, folder: Path, *, device: str | None = None, quiet: bool = False,
+            profile: bool = False) -> Run:
     """Do a job, or go on with it, or find it done.
 
     Args:
@@ -43,6 +45,7 @@ def execute(verb: Verb, job: Job, folder: Path, *, device: str | None = None, qu
         folder: Of the run; see `limbeck.runs`.
         device: `cpu`, `cuda`, `mps`; None takes the best.
         quiet: Show nothing.
+        profile: Tell where the time of the first steps goes, and leave it in the run's folder.
 
     Returns:
         The finished run.
@@ -65,7 +68,7 @@ def execute(verb: Verb, job: Job, folder: Path, *, device: str | None = None, qu
     parts = Parts(verb, job, accelerator, display)
     if ranks.rank() == 0 and not run.read_json("about.json"):
         run.write_json("about.json", {"verb": verb, **parts.about()})
-    _train(parts, run, found)
+    _train(parts, run, found, profile)
     return run
 
 
@@ -98,6 +101,8 @@ def check(verb: Verb, job: Job) -> None:
     if verb == "search" and job.training.clip_gradients is not None:
         wrong.append("a search looks through the optimiser step, and clipped gradients are not looked through: leave "
                      "training.clip_gradients out.")
+    if verb == "search" and job.training.accumulate > 1:
+        wrong.append("a search looks through whole optimiser steps: leave training.accumulate at 1.")
     if wrong:
         raise Mistake("\n".join(wrong))
 
@@ -138,10 +143,11 @@ def found_process(verb: Verb, job: Job, folder: Path, *, device: str | None = No
     return Recorded.load(execute("search", job, folder / "search", device=device, quiet=quiet).process)
 
 
-def _train(parts: Parts, run: Run, found: Recorded | None) -> None:
+def _train(parts: Parts, run: Run, found: Recorded | None, profile: bool) -> None:
     job = parts.job
     teacher_score = look_at_teacher(parts)
-    trainer = _trainer(parts, run, found)
+    watched = Watched(run.folder / "profile", parts.display, parts.accelerator.device)
+    trainer = _trainer(parts, run, found, watched if profile and ranks.rank() == 0 else None)
     memory.start_counting(parts.accelerator.device)
     trainer.fit()
     for network in parts.remembering.networks.values() if parts.remembering else ():
@@ -164,7 +170,7 @@ def _train(parts: Parts, run: Run, found: Recorded | None) -> None:
                           f"test {parts.task.score} {last[parts.task.score]:.4g}; everything is in {run.folder}")
 
 
-def _trainer(parts: Parts, run: Run, found: Recorded | None) -> Trainer:
+def _trainer(parts: Parts, run: Run, found: Recorded | None, profile: Profile | None) -> Trainer:
     job, stages, companion = parts.job, staged(parts, found), None
     schedule, settings = job.schedule, job.training
     _ = parts.remembering  # before random states are set
@@ -178,7 +184,7 @@ def _trainer(parts: Parts, run: Run, found: Recorded | None) -> Trainer:
     training = parts.batches("train", train=True, views=views, mixing=parts.mixing)
     return Trainer(stages, parts.task, training, splits, run, settings,
                    optimizer=job.optimizer, optimizers=job.optimizers, schedule=schedule, accelerator=parts.accelerator,
-                   companion=companion, display=parts.display)
+                   companion=companion, display=parts.display, profile=profile)
 
 
 def staged(parts: Parts, found: Recorded | None) -> list[Stage]:

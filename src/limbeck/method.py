@@ -230,6 +230,12 @@ class Method(nn.Module):
         for part in parts:
             part.after_step(seen, seen.clock)
 
+    def remembered(self) -> list[str]:
+        """Every address that `after_step` may read: what those read who have one of their own."""
+        parts: list[Member | Term] = [*self.members.values(), *self.terms.values()]
+        return [address for part in parts for address in part.reads
+                if type(part).after_step not in (Member.after_step, Term.after_step)]
+
     def _apply(self, fn: Any, recurse: bool = True) -> Method:
         """Move or convert members, terms and frozen networks: what `to`, `double` and `cuda` call."""
         for teacher in self.frozen.values():

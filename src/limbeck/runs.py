@@ -6,6 +6,7 @@
     checkpoint.pt      everything that resuming needs
     student.safetensors, network.json     the network that ships, and how to build it
     process.safetensors                   of a search: what it found
+    profile/                              with --profile: where the time of the first steps went
     result.json        the final scores, once the run is finished
 """
 

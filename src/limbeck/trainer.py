@@ -33,13 +33,14 @@ from limbeck.data import Batches
 from limbeck.engine import Interrupts, wrap
 from limbeck.errors import Mistake, Stopped
 from limbeck.evaluation import score_group, together
-from limbeck.method import Companion, Stage, Step, Turn
-from limbeck.optimizer_parts import step_turn
+from limbeck.method import Companion, Stage, Step
 from limbeck.optimizers import build_optimizer, set_rate
+from limbeck.profiling import Profile
 from limbeck.progress import Display
 from limbeck.runs import Run
 from limbeck.seen import Batch, Clock
 from limbeck.tasks import Task, beats, worst
+from limbeck.turns import Turns
 
 _LOOK_EVERY = 50  # steps between two looks at the losses: a look waits for the device
 
@@ -60,12 +61,13 @@ class Trainer:
         companion: What goes beside the loop, where no method brings its own.
         accelerator: The engine; see `engine.start`.
         display: What a person sees.
+        profile: What watches the first steps, if anything does.
     """
 
     def __init__(self, stages: Sequence[Stage], task: Task, batches: Batches, splits: Mapping[str, Batches], run: Run,
                  settings: TrainingSettings, *, optimizer: OptimizerSettings, schedule: ScheduleSettings,
                  accelerator: Accelerator, optimizers: Mapping[str, Mapping[str, Any]] | None = None,
-                 companion: Companion | None = None, display: Display | None = None):
+                 companion: Companion | None = None, display: Display | None = None, profile: Profile | None = None):
         self.stages, self.task, self.batches, self.splits, self.run = stages, task, batches, splits, run
         self.settings, self.optimizer_settings, self.optimizers = settings, optimizer, optimizers or {}
         self.schedule, self.accelerator, self._given, self.companion = schedule, accelerator, companion, companion
@@ -73,9 +75,12 @@ class Trainer:
         self.stage, self.clock, self.best = 0, Clock(0, 1, 1), worst(task.better)
         self.arithmetic = Arithmetic.chosen(settings, accelerator.device)
         self.autocast, self.precise = self.arithmetic.autocast, self.arithmetic.precise
-        self.averages, self.interrupts = Averages(), Interrupts()
+        self.averages, self.interrupts, self.profile = Averages(), Interrupts(), profile or Profile()
         self._written, self._records = time.monotonic(), 0
         own = [stage.name for stage in stages if stage.method.companion is not None]
+        if settings.accumulate > 1 and (own or companion is not None):
+            raise Mistake(f"training.accumulate computes a step in {settings.accumulate} pieces, and what goes beside "
+                          f"the steps here looks through whole ones. Set training.accumulate=1.")
         if own and companion is not None:
             raise Mistake(f"the loop has one companion; stage '{own[0]}' brings one of its own, and "
                           f"{type(companion).__name__} was given too. Leave it out, or train another method.")
@@ -115,6 +120,9 @@ class Trainer:
         per_epoch = len(self.batches)
         self.clock = Clock(0, max(1, round(stage.length * self.settings.epochs * per_epoch)), per_epoch)
         self.wrapped: nn.Module = wrap(self.method, self.clock, self.accelerator)
+        self.turns = Turns(self.method, self.wrapped, self.optimizer, self.accelerator, self.autocast,
+                           self.settings.clip_gradients, self.settings.accumulate, self.profile)
+        self.profile.watch(self.method)
         if shared:
             self._restore(shared, own)
 
@@ -140,9 +148,11 @@ class Trainer:
                 self._end_epoch(stage, time.monotonic() - began, self.clock.step - first)
         finally:
             self.display.stop()
+        self.profile.close()
 
     def _epoch(self) -> None:
-        for batch in self.batches.epoch(self.clock.epoch, self.clock.step % self.clock.steps_per_epoch):
+        place = self.clock.step % self.clock.steps_per_epoch
+        for batch in self.profile.batches(self.batches.epoch(self.clock.epoch, place)):
             self._step(batch)
             if self.clock.step % _LOOK_EVERY == 0:
                 self._check_finite()
@@ -156,46 +166,20 @@ class Trainer:
     def _step(self, batch: Batch) -> None:
         set_rate(self.optimizer, self.stages[self.stage].schedule or self.schedule, self.clock)
         step = Step(self.method, batch, self.clock, self.optimizer, precise=self.precise)
+        aliased = self.companion is not None and self.companion.wants_aliases(self.clock.step)
         if self.companion is not None:
-            self.companion.before(step)
+            with self.profile.part("beside the step"):
+                self.companion.before(step)
         for turn in self.method.turns:
-            self._take(turn, step)
+            self.averages.add(self.turns.take(turn, step, aliased=aliased))
         assert step.seen is not None
         with torch.no_grad():
             self.method.after_step(step.seen)
         if self.companion is not None:
-            self.companion.after(step)
+            with self.profile.part("beside the step"):
+                self.companion.after(step)
         self.clock = self.clock.tick()
-
-    def _take(self, turn: Turn, step: Step) -> None:
-        """One turn: forward, backward and step of its terms."""
-        aliased = self.companion is not None and self.companion.wants_aliases(self.clock.step)
-        step.seen = self.method.see(step.batch, self.clock, aliased=aliased)
-        process = self.method.process
-        with self.autocast():
-            step.losses = self.wrapped(step.seen, process.active(self.clock) & turn.terms)
-        step.weights = process.weights(self.clock).to(step.batch.images.device, non_blocking=True)
-        if not step.losses:
-            return
-        weights = step.weights
-        if tuple(step.losses) != process.names:
-            places = torch.tensor([process.names.index(name) for name in step.losses])
-            weights = weights[places.to(weights.device, non_blocking=True)]
-        total = (weights * torch.stack(list(step.losses.values()))).sum()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.accelerator.backward(total)
-        self._keep_owners(turn)
-        if self.settings.clip_gradients is not None:
-            torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.settings.clip_gradients)
-        step_turn(self.optimizer, turn.optimizer)
-        self.averages.add({**step.losses, "total": total})
-
-    def _keep_owners(self, turn: Turn) -> None:
-        """Drop the gradients of those whom this turn does not step."""
-        for group in self.optimizer.param_groups:
-            if turn.owners is not None and group["owner"] not in turn.owners:
-                for parameter in group["params"]:
-                    parameter.grad = None
+        self.profile.step()
 
     # --- what is measured
 

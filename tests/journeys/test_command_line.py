@@ -67,6 +67,17 @@ def test_the_student_is_plain_and_evaluates_to_its_score(teacher: Path, capsys: 
     assert f"top1 {last['top1']:.4g}" in capsys.readouterr().out
 
 
+def test_a_profile_tells_where_the_time_goes(teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    words = [word for word in STUDENT if word != "--quiet"]
+    assert limbeck("distill", "--run", tmp_path / "run", *words, "--teacher", teacher, "--method", "kd", "--profile",
+                   "--epochs", "1", "--batch-size", "6") == 0
+    said = capsys.readouterr().err
+    assert "teacher forward" in said
+    assert "a whole step" in said
+    assert {path.name for path in (tmp_path / "run" / "profile").iterdir()} == {"profile.json", "profile.png",
+                                                                               "trace.json"}
+
+
 def test_a_process_replays_on_another_student_at_another_length(teacher: Path, tmp_path: Path) -> None:
     search = tmp_path / "search"
     words = [*STUDENT, "--teacher", teacher, "--method", "distpro"]
