@@ -63,6 +63,7 @@ class DataSettings(Settings):
     mix_probability: float = Field(1.0, ge=0, le=1, description="of a training batch to be mixed, where one is on")
     mix_switch: float = Field(0.5, ge=0, le=1, description="share of CutMix where both are on")
     in_memory: bool | None = Field(None, description="hold decoded images as uint8; None: where they fit in 4 GiB")
+    keep_decoded: bool = Field(True, description="keep decoded images in limbeck's cache folder for the next run")
     workers: int = Field(2, ge=0, description="processes that decode images which are not held in memory")
     subset: str | None = Field(None, description="configuration of a hub data set that has several")
     image_column: str | None = Field(None, description="column of a hub data set; None finds it")

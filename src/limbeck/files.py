@@ -31,6 +31,11 @@ def write_whole(path: Path, content: bytes | str) -> None:
             beside.unlink()
 
 
+def cache_folder() -> Path:
+    """Where limbeck remembers what can be computed again: $LIMBECK_CACHE, or ~/.cache/limbeck."""
+    return Path(os.environ.get("LIMBECK_CACHE") or Path.home() / ".cache" / "limbeck")
+
+
 def unwritable(path: Path, error: OSError) -> Mistake:
     """What to tell someone whose disk is full or whose folder is closed."""
     why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else (error.strerror or str(error))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import torch
 from limbeck.data import Batches, Split
 from limbeck.errors import Mistake
 from limbeck.evaluation import score
-from limbeck.files import write_whole
+from limbeck.files import cache_folder, write_whole
 from limbeck.members import Network
 from limbeck.tasks import Task, beats
 
@@ -59,11 +58,6 @@ def first_choices(teacher: Network, batches: Batches) -> Split:
     for batch in batches.epoch():
         targets[batch.index.cpu()] = teacher.logits(batch.images).argmax(1).cpu()
     return replace(batches.split, targets=targets)
-
-
-def cache_folder() -> Path:
-    """Where limbeck remembers what can be computed again: $LIMBECK_CACHE, or ~/.cache/limbeck."""
-    return Path(os.environ.get("LIMBECK_CACHE") or Path.home() / ".cache" / "limbeck")
 
 
 def _read(memory: Path) -> dict[str, float]:

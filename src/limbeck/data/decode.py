@@ -44,6 +44,10 @@ class Encoded(Protocol):
         """Only these pictures, in this order."""
         ...
 
+    def mark(self) -> str | None:
+        """What tells these pictures from others, and from themselves once they change; None where nothing does."""
+        ...
+
 
 def rgb(image: Image.Image) -> Image.Image:
     """An image of any mode as 8-bit RGB.

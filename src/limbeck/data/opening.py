@@ -12,9 +12,10 @@ from torch import Tensor
 from limbeck.config import DataSettings
 from limbeck.data.augment import Augmentation
 from limbeck.data.dataset import Data
-from limbeck.data.decode import Encoded, decode_all, readable, some_shapes
+from limbeck.data.decode import Encoded, readable, some_shapes
 from limbeck.data.dense import open_dense
 from limbeck.data.images import Images, Split, resize, stratified
+from limbeck.data.kept import decoded
 from limbeck.data.randaugment import RandAugment
 from limbeck.data.sources import Part, Source, open_source
 from limbeck.data.streaming import MARGIN, Streamed
@@ -48,7 +49,8 @@ def open_data(settings: DataSettings) -> Data:
     plan = _plan([train, test], settings)
     augmentation = _augmentation(plan.side, source, settings)
     share = MARGIN if augmentation.kind == "resized-crop" else 1.0
-    splits = [_split(part, plan, share, skip=settings.skip_unreadable) for part in (train, test)]
+    splits = [_split(part, plan, share, skip=settings.skip_unreadable, keep=settings.keep_decoded)
+              for part in (train, test)]
     if splits[0].store.image_size != splits[1].store.image_size:
         raise Mistake(f"training and test images need one size; {source.name} has {splits[0].store.image_size} and "
                       f"{splits[1].store.image_size} (height, width). Give the size to bring all of them to")
@@ -147,14 +149,14 @@ def _augmentation(side: int, source: Source, settings: DataSettings) -> Augmenta
     return Augmentation(kind, padding, settings.padding_mode, after if after.columns else None)
 
 
-def _split(part: Part, plan: _Plan, share: float, *, skip: bool) -> Split:
+def _split(part: Part, plan: _Plan, share: float, *, skip: bool, keep: bool) -> Split:
     """A part decoded, or ready to be; without what cannot be."""
     images, targets = part.images, part.targets
     if isinstance(images, Tensor):
         larger = plan.size is not None and plan.size > min(images.shape[2:])
         return Split.whole(Images(images, plan.size) if larger else Images(resize(images, plan.size)), targets)
     if plan.held:
-        pixels, kept = decode_all(images, plan.size, skip=skip)
+        pixels, kept = decoded(images, plan.size, skip=skip, keep=keep)
         return Split.whole(Images(pixels), None if targets is None else targets[kept])
     kept = readable(images) if skip else torch.arange(len(images))
     return Split.whole(Streamed(images.select(kept.tolist()), plan.side, share),

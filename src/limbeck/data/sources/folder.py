@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from limbeck.data.kept import files_mark
 from limbeck.data.sources.source import SCORED, Part, Source, choose_scored
 from limbeck.errors import Mistake, nearest
 
@@ -46,6 +47,10 @@ class Files:
         chosen = Files(())
         chosen._paths = self._paths[list(rows)]
         return chosen
+
+    def mark(self) -> str:
+        """Of the files, in their order."""
+        return files_mark(os.fsdecode(path) for path in self._paths)
 
 
 def open_folder(folder: Path) -> Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from limbeck.config import DataSettings
+from limbeck.data.kept import files_mark, hashed
 from limbeck.data.sources.source import SCORED, Part, Source, TaskName, choose_scored, named_classes
 from limbeck.errors import Mistake, nearest
 
@@ -56,6 +58,12 @@ class Column:
     def select(self, rows: Sequence[int]) -> Column:
         """Only these rows."""
         return Column(self.table, self.column, self.split, self.rows[list(rows)])
+
+    def mark(self) -> str | None:
+        """Of the library's own files, which it writes anew when the data set changes; None where it has none."""
+        files = [file["filename"] for file in self.table.cache_files]
+        rows = hashlib.blake2b(self.rows.tobytes(), digest_size=12).hexdigest()
+        return hashed((files_mark(files), self.column, self.split, rows)) if files else None
 
 
 def open_hub(place: str, settings: DataSettings) -> Source:

@@ -6,6 +6,7 @@ A folder holds `part-1-of-2.safetensors` and so on. Each part has, for each spli
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Sequence
@@ -61,6 +62,13 @@ class Packed:
     def select(self, rows: Sequence[int]) -> Packed:
         """Only these pictures."""
         return Packed(self.pictures, self.ends, self.split, self.rows[list(rows)])
+
+    def mark(self) -> str:
+        """Of their contents."""
+        digest = hashlib.blake2b(digest_size=12)
+        for array in (self.pictures, self.ends, self.rows):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
 
 def pack(source: Source, folder: Path, most: int) -> list[Path]:
