@@ -28,6 +28,7 @@ class Arithmetic:
         tf32: Whether convolutions outside bf16 round their factors to TF32. Products of matrices never do: outside bf16
             they are distances.
         channels_last: Whether maps have their channels innermost.
+        recomputing: Whether learning networks keep their blocks' inputs alone; see `recomputing`.
         fused: Whether each optimiser steps all its parameters in one kernel: on a GPU. On a CPU that gains nothing
             (2.4 and 1.3 ms for ResNet-8x4, SGD), and its kernel misreads gradients whose layout is not the parameter's.
     """
@@ -38,6 +39,7 @@ class Arithmetic:
     by_network: bool
     tf32: bool
     channels_last: bool
+    recomputing: bool
     fused: bool
 
     @classmethod
@@ -47,7 +49,8 @@ class Arithmetic:
         tf32 = (settings.tf32 and settings.precision != "float32" and device.type == "cuda"
                 and torch.cuda.get_device_capability(device) >= (8, 0))
         return cls(device, context, precise, settings.precision == "auto" and device.type == "cpu", tf32,
-                   settings.channels_last, settings.fused_optimizer and device.type == "cuda")
+                   settings.channels_last, settings.checkpoint_activations,
+                   settings.fused_optimizer and device.type == "cuda")
 
     def prepare(self, method: Method) -> Method:
         """The method on the device, its maps laid out and its networks set to their precision."""
@@ -55,13 +58,14 @@ class Arithmetic:
         for member in method.members.values():
             if isinstance(member, Network):
                 member.precise = self.by_network and not self.precise and slow_in_bf16(member.module)
+                member.recompute(self.recomputing)
         return method.to(self.device).to(memory_format=torch.channels_last if self.channels_last
                                          else torch.preserve_format)
 
     def record(self) -> dict[str, Any]:
         """The choices, for the run's record."""
         return {"precision": self.precision, "tf32": self.tf32, "channels_last": self.channels_last,
-                "fused_optimizer": self.fused}
+                "checkpoint_activations": self.recomputing, "fused_optimizer": self.fused}
 
     @property
     def precision(self) -> str:
@@ -74,6 +78,7 @@ class Arithmetic:
         words = [self.precision + (f" ({', '.join(exact)} in float32: grouped convolutions are slower in bf16 here)"
                                    if exact else ""),
                  *["TF32 convolutions"] * self.tf32, *["channels last"] * self.channels_last,
+                 *["activations computed again"] * self.recomputing,
                  *["fused optimiser"] * self.fused]
         return f"on {self.device.type}: {', '.join(words)}"
 

@@ -171,6 +171,11 @@ class TrainingSettings(Settings):
     ema_warm_up: bool = Field(True, description="weigh early steps more: decay at most (1 + step) / (10 + step)")
     deploy_ema: bool = Field(False, description="ship the moving average in place of the student")
     fused_optimizer: bool = Field(True, description="step all parameters in one kernel on a GPU")
+    compile: Literal["auto", "on", "off"] = Field("auto", description="compile networks and connectors; auto: on a GPU")
+    compile_backend: str | None = Field(None, description="of torch.compile, such as aot_eager; None: inductor")
+    cuda_graphs: bool = Field(True, description="compiled passes as CUDA graphs, where steps are simple enough")
+    checkpoint_activations: bool = Field(False, description="compute activations of learning networks again for the "
+                                                            "backward pass, to save memory")
     accumulate: int = Field(1, gt=0, description="compute each step's batch in so many pieces, to save memory; batch "
                                                  "norm and relations between images then see a piece")
     clip_gradients: float | None = Field(None, gt=0, description="largest norm of all gradients together")

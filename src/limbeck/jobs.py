@@ -101,8 +101,12 @@ def check(verb: Verb, job: Job) -> None:
     if verb == "search" and job.training.clip_gradients is not None:
         wrong.append("a search looks through the optimiser step, and clipped gradients are not looked through: leave "
                      "training.clip_gradients out.")
-    if verb == "search" and job.training.accumulate > 1:
-        wrong.append("a search looks through whole optimiser steps: leave training.accumulate at 1.")
+    if verb == "search" and (job.training.accumulate > 1 or job.training.checkpoint_activations):
+        wrong.append("a search looks through whole optimiser steps: leave training.accumulate and "
+                     "training.checkpoint_activations out.")
+    if job.training.compile == "on" and job.training.checkpoint_activations:
+        wrong.append("activations are computed again in passes that are not compiled: leave training.compile or "
+                     "training.checkpoint_activations out.")
     if wrong:
         raise Mistake("\n".join(wrong))
 

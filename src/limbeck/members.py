@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from limbeck.errors import Mistake, nearest
+from limbeck.recomputing import outermost, recomputed
 from limbeck.seen import Clock, Outputs, Seen
 from limbeck.stages import blocks, discover
 from limbeck.taps import Reader, clean_copy
@@ -129,6 +130,7 @@ class Network(Member):
         self.register_buffer("std", torch.tensor(statistics.std).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("places", None if places is None else torch.tensor(places), persistent=False)
         self._addresses: dict[str, str] | None = None
+        self._blocks: Sequence[nn.Module] = ()
         self._reader = Reader(module, {}, self._dummy())
 
     def _dummy(self) -> Tensor:
@@ -213,12 +215,18 @@ class Network(Member):
 
     def read(self, images: Tensor) -> Outputs:
         """Every tapped tensor and the logits on images in [0, 1], (N, C, H, W)."""
-        with torch.autocast(images.device.type, enabled=False) if self.precise else nullcontext():
+        again = self._blocks if self.training and torch.is_grad_enabled() else ()
+        with (torch.autocast(images.device.type, enabled=False) if self.precise else nullcontext(),
+              recomputed(again) if again else nullcontext()):
             outputs = self._reader(self.normalise(images))
         if self.places is not None:
             for tap in {"logits", *self.auxiliary} & outputs.keys():
                 outputs[tap] = outputs[tap].index_select(1, self.places)
         return outputs
+
+    def recompute(self, wanted: bool) -> None:
+        """Whether, in training, blocks keep their input alone and compute the rest again for the backward pass."""
+        self._blocks = outermost(self.module, self.blocks) if wanted else ()
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits (N, classes) of images in [0, 1]."""

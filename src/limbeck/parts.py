@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from limbeck import engine, labels, ranks, wiring
 from limbeck.arithmetic import Arithmetic
 from limbeck.cache import Remembering, remember
+from limbeck.compiling import Compiling
 from limbeck.config import Job
 from limbeck.data import (
     AnyChange,
@@ -238,4 +239,5 @@ class Parts:
         networks = {name: describe(network, (), self.task) for name, network in
                     (("student", self.student), ("teacher", self.teacher)) if network is not None}
         return about(data=data, networks=networks, seed=self.job.seed, processes=ranks.world(),
-                     **Arithmetic.chosen(self.job.training, self.accelerator.device).record())
+                     **Arithmetic.chosen(self.job.training, self.accelerator.device).record(),
+                     **Compiling.chosen(self.job.training, self.accelerator.device).record())

@@ -28,6 +28,7 @@ from torch import nn
 from limbeck import cache, checkpoints, memory, ranks
 from limbeck.arithmetic import Arithmetic
 from limbeck.averages import Averages
+from limbeck.compiling import Compiling
 from limbeck.config import OptimizerSettings, ScheduleSettings, TrainingSettings, merged
 from limbeck.data import Batches
 from limbeck.engine import Interrupts, wrap
@@ -74,13 +75,14 @@ class Trainer:
         self.display = display or Display(quiet=ranks.rank() != 0)
         self.stage, self.clock, self.best = 0, Clock(0, 1, 1), worst(task.better)
         self.arithmetic = Arithmetic.chosen(settings, accelerator.device)
+        self.compiling = Compiling.chosen(settings, accelerator.device)
         self.autocast, self.precise = self.arithmetic.autocast, self.arithmetic.precise
         self.averages, self.interrupts, self.profile = Averages(), Interrupts(), profile or Profile()
         self._written, self._records = time.monotonic(), 0
         own = [stage.name for stage in stages if stage.method.companion is not None]
-        if settings.accumulate > 1 and (own or companion is not None):
-            raise Mistake(f"training.accumulate computes a step in {settings.accumulate} pieces, and what goes beside "
-                          f"the steps here looks through whole ones. Set training.accumulate=1.")
+        if (settings.accumulate > 1 or settings.checkpoint_activations) and (own or companion is not None):
+            raise Mistake("training.accumulate and training.checkpoint_activations save memory of plain steps; what "
+                          "goes beside the steps here looks through whole ones. Leave both out.")
         if own and companion is not None:
             raise Mistake(f"the loop has one companion; stage '{own[0]}' brings one of its own, and "
                           f"{type(companion).__name__} was given too. Leave it out, or train another method.")
@@ -120,6 +122,7 @@ class Trainer:
         per_epoch = len(self.batches)
         self.clock = Clock(0, max(1, round(stage.length * self.settings.epochs * per_epoch)), per_epoch)
         self.wrapped: nn.Module = wrap(self.method, self.clock, self.accelerator)
+        self.compiling.prepare(self.method, alone=self.companion is None)
         self.turns = Turns(self.method, self.wrapped, self.optimizer, self.accelerator, self.autocast,
                            self.settings.clip_gradients, self.settings.accumulate, self.profile)
         self.profile.watch(self.method)
@@ -139,7 +142,7 @@ class Trainer:
         checkpoints.restore_own(own, self.method, self.accelerator.device)
 
     def _train(self, stage: Stage) -> None:
-        self.display.say(self.arithmetic.told(self.method))
+        self.display.say(", ".join([self.arithmetic.told(self.method), *self.compiling.told()]))
         self.display.start(stage.name, self.clock.step, self.clock.steps)
         try:
             while self.clock.step < self.clock.steps:
@@ -164,11 +167,12 @@ class Trainer:
     # --- one step
 
     def _step(self, batch: Batch) -> None:
+        self.compiling.step()
         set_rate(self.optimizer, self.stages[self.stage].schedule or self.schedule, self.clock)
         step = Step(self.method, batch, self.clock, self.optimizer, precise=self.precise)
         aliased = self.companion is not None and self.companion.wants_aliases(self.clock.step)
         if self.companion is not None:
-            with self.profile.part("beside the step"):
+            with self.profile.part("beside the step"), self.compiling.eager():
                 self.companion.before(step)
         for turn in self.method.turns:
             self.averages.add(self.turns.take(turn, step, aliased=aliased))
@@ -176,7 +180,7 @@ class Trainer:
         with torch.no_grad():
             self.method.after_step(step.seen)
         if self.companion is not None:
-            with self.profile.part("beside the step"):
+            with self.profile.part("beside the step"), self.compiling.eager():
                 self.companion.after(step)
         self.clock = self.clock.tick()
         self.profile.step()
@@ -213,7 +217,8 @@ class Trainer:
         ranks.average_running_statistics(self.method)
         student, shown = self.method.student(), {}
         for name, batches in self.splits.items():
-            everyone = score_group(self.method, batches, self.task, self.autocast)
+            with self.compiling.eager():
+                everyone = score_group(self.method, batches, self.task, self.autocast)
             result = everyone[self.method.deploy]
             group = {"members": everyone, "together": together(self.method)} if len(everyone) > 1 else {}
             self._record({"kind": name, "stage": stage.name, "epoch": done, "step": self.clock.step, **result, **group})
