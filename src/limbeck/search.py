@@ -146,12 +146,9 @@ class Search:
         step.weights = self.process.weights(step.clock).to(step.batch.images.device)
         names = self.method.process.names
         total = torch.stack([step.weights[names.index(n)] * loss for n, loss in step.losses.items()]).sum()
-        aliases = [x for own in step.seen.aliases.values() for x in own.values()]
-        gradients = torch.autograd.grad(total, [*parameters.values(), *aliases], allow_unused=True)
-        of_parameters = mean_over_ranks(gradients[:len(parameters)])
-        for tensor, gradient in zip([*parameters.values(), *aliases],
-                                    [*of_parameters, *gradients[len(parameters):]], strict=True):
-            tensor.grad = None if gradient is None else torch.empty_like(tensor).copy_(gradient)  # the same strides
+        gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
+        for parameter, gradient in zip(parameters.values(), mean_over_ranks(gradients), strict=True):
+            parameter.grad = None if gradient is None else torch.empty_like(parameter).copy_(gradient)  # the same strides
 
     def _lagged_direction(self, step: Step) -> dict[str, Tensor]:
         """R * v with v at theta; R is a number for SGD, and for Adam it needs the step that is not taken."""

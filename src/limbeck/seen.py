@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -96,6 +97,11 @@ class Seen:
         aliased: Give every term aliases of its own through `of`, so that gradients can be read term by term, and note
             the random state in which each member starts.
         random: Random states, as an aliased `Seen` noted them, in which members are to start: the same dropout again.
+
+    Attributes:
+        aliases: Term -> address -> its alias.
+        gradients: Term -> address -> what arrived at the alias in backward passes; nothing where none came. It is the
+            gradient itself, in the order in memory that it came in, where `retain_grad` would keep a copy row by row.
     """
 
     def __init__(self, batch: Batch, clock: Clock, members: Mapping[str, Callable[[Seen], Outputs]], *,
@@ -104,6 +110,7 @@ class Seen:
         self.batch = batch
         self.clock = clock
         self.aliases: dict[str, dict[str, Tensor]] = {}
+        self.gradients: dict[str, dict[str, Tensor]] = {}
         self.random: dict[str, Tensor] = dict(random or {})
         self._members = members
         self._outputs: dict[str, Outputs] = dict(known or {})
@@ -169,6 +176,7 @@ class _Aliases(Seen):
         self._outputs = seen._outputs
         self._seen = seen
         self._own = seen.aliases.setdefault(term, {})
+        self._arrived = seen.gradients.setdefault(term, {})
 
     def outputs(self, member: str) -> Outputs:
         return self._seen.outputs(member)
@@ -179,7 +187,7 @@ class _Aliases(Seen):
             if not live.requires_grad:
                 return live
             self._own[address] = live.view_as(live)
-            self._own[address].retain_grad()
+            self._own[address].register_hook(partial(_keep, self._arrived, address))
         return self._own[address]
 
     def detached(self, address: str) -> Tensor:
@@ -213,6 +221,11 @@ def called(address: str, names: Mapping[str, str]) -> str:
     """An address by the member's own name."""
     member, dot, tap = address.partition(".")
     return names.get(member, member) + dot + tap
+
+
+def _keep(arrived: dict[str, Tensor], address: str, gradient: Tensor) -> None:
+    gradient = gradient.detach()
+    arrived[address] = arrived[address] + gradient if address in arrived else gradient
 
 
 def random_state(device: torch.device) -> Tensor:

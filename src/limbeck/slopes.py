@@ -90,12 +90,12 @@ def exact(passes: Passes, step: Step, start: Mapping[str, Tensor], direction: Ma
     """
     assert step.seen is not None
     assert step.weights is not None
-    aliases = {name: step.seen.aliases.get(name, {}) for name in terms}
-    tangents = _tangents(passes, step, start, direction, _in_order(step.seen, aliases.values()))
+    arrived = {name: step.seen.gradients.get(name, {}) for name in terms}
+    tangents = _tangents(passes, step, start, direction, _in_order(step.seen, arrived.values()))
     weights = dict(zip(step.method.process.names, step.weights, strict=True))
     slopes = {}
-    for name, own in aliases.items():
-        reached = {a: x.grad for a, x in own.items() if a in tangents and x.grad is not None}
+    for name, own in arrived.items():
+        reached = {address: gradient for address, gradient in own.items() if address in tangents}
         if reached:
             slopes[name] = _inner(reached, tangents) / torch.where(weights[name] == 0, 1, weights[name])
     if not getattr(step.method.process, "can_vanish", True):
@@ -119,15 +119,20 @@ def _inner(gradients: Mapping[str, Tensor], tangents: Outputs) -> Tensor:
     products = []
     for address, gradient in gradients.items():
         gradient = full(gradient)
-        if tangents[address].stride() != gradient.stride():  # once for all terms that read there
+        if tangents[address].stride() != gradient.stride() and _dense(gradient):  # once for all terms that read there
             tangents[address] = torch.empty_like(gradient).copy_(tangents[address])
         products.append(_dot(gradient, tangents[address]))
     return torch.stack(products).sum()
 
 
+def _dense(x: Tensor) -> bool:
+    """Whether its entries fill their memory, in whatever order."""
+    return bool(torch.ops.aten.is_non_overlapping_and_dense.default(x))
+
+
 def _dot(x: Tensor, y: Tensor) -> Tensor:
     """<x, y>, in one pass where both lie dense in memory, in the same order."""
-    if torch.ops.aten.is_non_overlapping_and_dense.default(x) and x.stride() == y.stride():
+    if _dense(x) and x.stride() == y.stride():
         return torch.dot(x.as_strided((x.numel(),), (1,)), y.as_strided((y.numel(),), (1,)))
     return (x * y).sum()
 

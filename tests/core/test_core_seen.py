@@ -83,11 +83,22 @@ def test_the_gradient_at_an_alias_is_its_terms_own():
     seen = aliased(student=student)
     one, two = seen.of("one")["student.logits"], seen.of("two")["student.logits"]
     (3 * one.sum() + 5 * (two * two).sum() + 7 * seen.of("two")["student.stage1"].sum()).backward()
-    assert seen.aliases["one"]["student.logits"].grad.tolist() == [3, 3, 3]
-    assert seen.aliases["two"]["student.logits"].grad.tolist() == [20, 20, 20]
-    assert seen.aliases["two"]["student.stage1"].grad.tolist() == [7, 7, 7]
+    assert seen.gradients["one"]["student.logits"].tolist() == [3, 3, 3]
+    assert seen.gradients["two"]["student.logits"].tolist() == [20, 20, 20]
+    assert seen.gradients["two"]["student.stage1"].tolist() == [7, 7, 7]
     assert student.weight.grad.tolist() == [2 * 3 + 2 * 20 + 7] * 3
     assert student.calls == 1
+
+
+def test_the_gradient_at_an_alias_is_no_copy_and_lies_as_it_came():
+    weight = torch.ones(2, 3, 4, 4).contiguous(memory_format=torch.channels_last).requires_grad_()
+    seen = Seen(batch(), clock(), {"student": lambda _: {"map": 2 * weight}}, aliased=True)
+    came: list[torch.Tensor] = []
+    seen.of("one")["student.map"].register_hook(came.append)
+    (seen.of("one")["student.map"] * torch.rand_like(weight)).sum().backward()
+    kept = seen.gradients["one"]["student.map"]
+    assert kept.data_ptr() == came[0].data_ptr()
+    assert kept.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_term_that_reads_twice_reads_one_alias():
