@@ -267,6 +267,8 @@ class Frozen(Member):
             does by never calling eval); the running statistics stay as they are.
     """
 
+    finished = True
+
     def __init__(self, network: Member, *, view: int | None = None, batch_statistics: bool = False):
         super().__init__()
         self.network, self.reads, self.view = network, network.reads, view

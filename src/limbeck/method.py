@@ -17,6 +17,7 @@ from limbeck.members import Frozen, Look, Member, Network
 from limbeck.optimizer_parts import Optimizers
 from limbeck.process import Process, Without
 from limbeck.seen import Batch, Clock, Outputs, Seen
+from limbeck.tangents import Kept
 from limbeck.tasks import Task
 from limbeck.terms import Supervise, Term
 
@@ -164,10 +165,10 @@ class Method(nn.Module):
             member.tap([tap])
 
     def see(self, batch: Batch, clock: Clock, *, aliased: bool = False, known: Mapping[str, Outputs] | None = None,
-            random: Mapping[str, Tensor] | None = None) -> Seen:
+            random: Mapping[str, Tensor] | None = None, replayed: Mapping[str, Kept] | None = None) -> Seen:
         """A step's `Seen`, in which nothing is computed yet beyond what is known."""
         members: dict[str, Callable[[Seen], Outputs]] = {**dict(self.members.items()), **self.frozen}
-        return Seen(batch, clock, members, aliased=aliased, known=known, random=random)
+        return Seen(batch, clock, members, aliased=aliased, known=known, random=random, replayed=replayed)
 
     def forward(self, seen: Seen, active: frozenset[str]) -> dict[str, Tensor]:
         """The active terms' values, by name; only what they read is computed.

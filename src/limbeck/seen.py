@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from limbeck.errors import Mistake, nearest
+from limbeck.tangents import Kept, Replayed
 
 Outputs = dict[str, Tensor]
 """Tap -> tensor. A network's holds at least `logits`."""
@@ -97,20 +100,24 @@ class Seen:
         aliased: Give every term aliases of its own through `of`, so that gradients can be read term by term, and note
             the random state in which each member starts.
         random: Random states, as an aliased `Seen` noted them, in which members are to start: the same dropout again.
+        replayed: What members' convolutions gave, as an aliased `Seen` kept it: the same pass again, now with tangents.
 
     Attributes:
         aliases: Term -> address -> its alias.
         gradients: Term -> address -> what arrived at the alias in backward passes; nothing where none came. It is the
             gradient itself, in the order in memory that it came in, where `retain_grad` would keep a copy row by row.
+        kept: What the convolutions of each member that looks at the images gave, where this step has aliases.
     """
 
     def __init__(self, batch: Batch, clock: Clock, members: Mapping[str, Callable[[Seen], Outputs]], *,
                  known: Mapping[str, Outputs] | None = None, aliased: bool = False,
-                 random: Mapping[str, Tensor] | None = None):
+                 random: Mapping[str, Tensor] | None = None, replayed: Mapping[str, Kept] | None = None):
         self.batch = batch
         self.clock = clock
         self.aliases: dict[str, dict[str, Tensor]] = {}
         self.gradients: dict[str, dict[str, Tensor]] = {}
+        self.kept: dict[str, Kept] = {}
+        self._replayed = dict(replayed or {})
         self.random: dict[str, Tensor] = dict(random or {})
         self._members = members
         self._outputs: dict[str, Outputs] = dict(known or {})
@@ -130,8 +137,19 @@ class Seen:
                 set_random_state(self.random[member], device)
             elif self._aliased:
                 self.random[member] = random_state(device)
-            self._outputs[member] = self._members[member](self)
+            with self._around(member):
+                self._outputs[member] = self._members[member](self)
         return self._outputs[member]
+
+    def _around(self, member: str) -> AbstractContextManager[Any]:
+        """What a member runs in: who learns from the images, and so asks for nobody's outputs, is kept or replayed."""
+        if member in self._replayed:
+            return Replayed(self._replayed[member].values)
+        who = self._members[member]
+        if self._aliased and getattr(who, "reads", None) == () and not getattr(who, "finished", False):
+            self.kept[member] = Kept()
+            return self.kept[member]
+        return nullcontext()
 
     def __getitem__(self, address: str) -> Tensor:
         """The live tensor at `member.tap`: gradients flow back into the member.

@@ -41,11 +41,18 @@ class Passes:
         self.method = method
         self._everything = _Everything(method)
 
-    def again(self, step: Step, *, aliased: bool = False) -> Seen:
-        """A `Seen` for another pass over the step's batch: teachers as they were, dropout as it was."""
+    def again(self, step: Step, *, aliased: bool = False, replayed: bool = False) -> Seen:
+        """A `Seen` for another pass over the step's batch: teachers as they were, dropout as it was.
+
+        Args:
+            step: The step, taken.
+            aliased: With aliases for terms, as the step's own.
+            replayed: At the parameters that the step started from, once: convolutions give what they gave.
+        """
         assert step.seen is not None
         known = step.seen.computed(self.method.frozen)
-        return self.method.see(step.batch, step.clock, known=known, random=step.seen.random, aliased=aliased)
+        return self.method.see(step.batch, step.clock, known=known, random=step.seen.random, aliased=aliased,
+                               replayed=step.seen.kept if replayed else None)
 
     def run(self, seen: Seen, parameters: Mapping[str, Tensor], active: frozenset[str],
             addresses: Iterable[str] = ()) -> tuple[dict[str, Tensor], Outputs]:
@@ -150,7 +157,7 @@ def _tangents(passes: Passes, step: Step, start: Mapping[str, Tensor], direction
               addresses: Sequence[str]) -> Outputs:
     """How members' outputs move along d, by address; those that do not are absent."""
     with _along(start, direction) as parameters:
-        _, outputs = passes.run(passes.again(step), parameters, frozenset(), addresses)
+        _, outputs = passes.run(passes.again(step, replayed=True), parameters, frozenset(), addresses)
         pairs = {address: forward_ad.unpack_dual(x).tangent for address, x in outputs.items()}
     return {address: tangent for address, tangent in pairs.items() if tangent is not None}
 

@@ -1,11 +1,16 @@
-"""Batch norm in forward mode in one kernel, where PyTorch takes a dozen elementwise operations.
+"""Forward mode at the price of the tangents alone, as far as a network's convolutions and batch norms go.
 
-In train mode y = w x^ + b with x^ = (x - mean) / std, and x^ moves by A x' with A = (I - 1 1^T / m - x^ x^^T / m) / std
-for each channel of m entries. A is symmetric, so the backward kernel, which applies A^T w, gives w A x' as well.
+A pass with tangents runs where the step's own forward pass ran. What its convolutions gave is `Kept`, and `Replayed`
+when the tangents come, so that a convolution y = x * w costs x' * w + x * w' and not y once more.
+
+PyTorch takes a dozen elementwise operations for batch norm; here it is one kernel. In train mode y = w x^ + b with
+x^ = (x - mean) / std, and x^ moves by A x' with A = (I - 1 1^T / m - x^ x^^T / m) / std for each channel of m entries.
+A is symmetric, so the backward kernel, which applies A^T w, gives w A x' as well.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +19,58 @@ import torch.autograd.forward_ad as forward_ad
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+
+_CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+
+
+class Kept(TorchFunctionMode):
+    """Within this mode what convolutions give is kept, in order; None where it is of low precision.
+
+    Attributes:
+        values: What was kept.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: deque[Tensor | None] = deque()
+
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func is F.conv2d:
+            self.values.append(out.detach() if out.dtype in (torch.float32, torch.float64) else None)
+        return out
+
+
+class Replayed(TorchFunctionMode):
+    """Within this mode, in which the same convolutions run as under `Kept`, each gives what it gave and its tangent.
+
+    Args:
+        values: What was kept; each is let go when it has served.
+    """
+
+    def __init__(self, values: deque[Tensor | None]):
+        super().__init__()
+        self.values = values
+
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        value = self.values.popleft() if func is F.conv2d and self.values else None
+        if value is None:
+            return func(*args, **(kwargs or {}))
+        return _convolution(value, **dict(zip(_CONVOLUTION, args, strict=False)), **(kwargs or {}))
+
+
+def _convolution(value: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None, **how: Any) -> Tensor:
+    (x, moved), (w, moved_w) = forward_ad.unpack_dual(input), forward_ad.unpack_dual(weight)
+    moved_b = None if bias is None else forward_ad.unpack_dual(bias).tangent
+    changes = [] if moved is None else [F.conv2d(moved, w, **how)]
+    changes += [] if moved_w is None else [F.conv2d(x, moved_w, **how)]
+    changes += [] if moved_b is None else [moved_b[:, None, None].expand_as(value)]
+    if not changes:
+        return value
+    change = changes[0]
+    for other in changes[1:]:
+        change = change.add_(other)
+    return forward_ad.make_dual(value, change)
 
 
 class FusedBatchNorm(TorchFunctionMode):

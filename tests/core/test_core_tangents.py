@@ -1,14 +1,18 @@
-"""Batch norm's tangents through the fused kernels equal PyTorch's own forward mode."""
+"""Tangents through fused batch norm and replayed convolutions equal PyTorch's own forward mode."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 import torch.autograd.forward_ad as forward_ad
-from torch import nn
+from core_tiny import Plain, batch, clock, network
+from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from limbeck.tangents import FusedBatchNorm
+from limbeck.members import Frozen
+from limbeck.seen import Seen
+from limbeck.tangents import FusedBatchNorm, Kept, Replayed
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -37,3 +41,63 @@ def test_tangents_are_those_of_plain_forward_mode(shape: tuple[int, ...], moving
     torch.testing.assert_close(fused_out, out, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(fused_change, change, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(own["running_var"], plain["running_var"])
+
+
+CONVOLUTIONS = {
+    "plain": lambda: nn.Conv2d(3, 4, 3, bias=False),
+    "strided, with bias": lambda: nn.Conv2d(3, 4, 3, stride=2, padding=1),
+    "dilated, padded by name": lambda: nn.Conv2d(3, 6, 3, dilation=2, padding="same", groups=3),
+}
+
+
+class Convolutions(TorchDispatchMode):
+    """Counts convolutions."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += "convolution" in str(func)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("moving", [("input", "weight", "bias"), ("input",), ("weight",), ("bias",), ()], ids=" ".join)
+@pytest.mark.parametrize("kind", CONVOLUTIONS)
+def test_a_replayed_convolution_costs_its_tangents_alone(kind: str, moving: tuple[str, ...]) -> None:
+    torch.manual_seed(0)
+    layer, x = CONVOLUTIONS[kind]().double(), torch.randn(2, 3, 6, 5, dtype=torch.float64)
+    along = {name: torch.randn_like(p) for name, p in layer.named_parameters() if name in moving}
+    kept, found = Kept(), []
+    with kept:
+        expected = layer(x)
+    for mode in (torch.no_grad(), Replayed(kept.values)):
+        with torch.no_grad(), forward_ad.dual_level(), mode, Convolutions() as convolutions:
+            values = {n: forward_ad.make_dual(p.detach(), along[n]) for n, p in layer.named_parameters() if n in along}
+            given = forward_ad.make_dual(x, torch.ones_like(x)) if "input" in moving else x
+            found.append(forward_ad.unpack_dual(functional_call(layer, values, given)))
+    torch.testing.assert_close(found[1].primal, expected, rtol=0, atol=0)
+    assert (found[0].tangent is None) == (found[1].tangent is None)
+    if found[0].tangent is not None:
+        torch.testing.assert_close(found[1].tangent, found[0].tangent, rtol=1e-10, atol=1e-12)
+    assert convolutions.count == ("input" in moving) + ("weight" in along)
+    assert not kept.values
+
+
+def test_low_precision_is_not_kept() -> None:
+    layer, x, kept = nn.Conv2d(3, 4, 3), torch.randn(2, 3, 6, 5), Kept()
+    with kept, torch.autocast("cpu", torch.bfloat16):
+        layer(x)
+    assert list(kept.values) == [None]
+    with Replayed(kept.values):
+        torch.testing.assert_close(layer(x), layer(x), rtol=0, atol=0)  # computed, not replayed
+
+
+def test_learners_are_kept_where_the_step_has_aliases_and_teachers_never() -> None:
+    members = {"student": network(Plain()), "teacher": Frozen(network(Plain()))}
+    for aliased, expected in ((True, {"student"}), (False, set())):
+        seen = Seen(batch(), clock(), members, aliased=aliased)
+        assert all(isinstance(seen[f"{name}.logits"], Tensor) for name in members)
+        assert seen.kept.keys() == expected
+    seen = Seen(batch(), clock(), members, aliased=True)
+    count = len([m for m in members["student"].module.modules() if isinstance(m, nn.Conv2d)])
+    assert seen["student.logits"].requires_grad
+    assert len(seen.kept["student"].values) == count > 0
