@@ -147,8 +147,9 @@ class Search:
         names = self.method.process.names
         total = torch.stack([step.weights[names.index(n)] * loss for n, loss in step.losses.items()]).sum()
         gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
+            # in the parameter's own strides, as fused optimisers ask
         for parameter, gradient in zip(parameters.values(), mean_over_ranks(gradients), strict=True):
-            parameter.grad = None if gradient is None else torch.empty_like(parameter).copy_(gradient)  # the same strides
+            parameter.grad = None if gradient is None else torch.empty_like(parameter).copy_(gradient)
 
     def _lagged_direction(self, step: Step) -> dict[str, Tensor]:
         """R * v with v at theta; R is a number for SGD, and for Adam it needs the step that is not taken."""
