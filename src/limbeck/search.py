@@ -147,7 +147,7 @@ class Search:
         names = self.method.process.names
         total = torch.stack([step.weights[names.index(n)] * loss for n, loss in step.losses.items()]).sum()
         gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
-            # in the parameter's own strides, as fused optimisers ask
+        # each in its parameter's own strides, as fused optimisers ask
         for parameter, gradient in zip(parameters.values(), mean_over_ranks(gradients), strict=True):
             parameter.grad = None if gradient is None else torch.empty_like(parameter).copy_(gradient)
 
