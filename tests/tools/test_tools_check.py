@@ -129,7 +129,7 @@ def test_a_broken_loss_ends_with_2_and_the_line_that_raised(
 
 @pytest.mark.parametrize(("words", "told"), [
     (["kdd"], "there is no method 'kdd'; closest: ['kd'"),
-    (["kd", "--set", "method.temprature=2"], "there is no setting temprature; closest: ['temperature']"),
+    (["kd", "--set", "method.temprature=2"], "there is no setting temprature; closest: ['temperature'"),
     (["kd", "--set", "training.epochs=2"], "check sets options of the method alone; got training.epochs"),
 ])
 def test_what_cannot_be_checked_is_told(words: list[str], told: str, limbeck: Callable[..., int],
@@ -157,3 +157,10 @@ def test_who_is_pulled_is_known_of_losses_alone(own: Own) -> None:
 def test_every_stage_of_a_method_is_tried() -> None:
     assert [trial.stage for trial in _trials("fitnet", {"form": "staged"})] == [0, 1]
     assert [trial.further for trial in _trials("takd", {})] == [{"assistants": (10,)}] * 2
+
+
+@pytest.mark.parametrize(("method", "task"), [("kd", "classification"), ("ifvd", "segmentation"),
+                                              ("ifvd+reviewkd", "segmentation")])
+def test_a_method_is_tried_on_a_task_that_it_is_made_for(method: str, task: str) -> None:
+    (trial,) = _trials(method, {})
+    assert trial.task == task

@@ -21,7 +21,7 @@ from limbeck.contract.hard import compiles, finite_at_extremes, steps_in_bf16
 from limbeck.contract.running import ranks_agree, resumes
 from limbeck.contract.searching import can_search, search_moves_the_weights, slopes_are_exact
 from limbeck.contract.steps import Broken, NotClaimed
-from limbeck.contract.trial import Fit, Trial, TwoRanks, quiet, stages
+from limbeck.contract.trial import TASKS, Fit, Trial, TwoRanks, quiet, stages
 from limbeck.contract.values import (
     every_parameter_has_one_owner,
     gradients_reach_whom_they_say,
@@ -148,16 +148,32 @@ def _trials(method: str, options: dict[str, Any]) -> list[Trial]:
     needed = [role for part in wiring.parts_of(method) for role, optional in wiring.networks_of(part).items()
               if not optional]
     further: dict[str, tuple[int, ...]] = {role: (10,) for role in needed}
-    first = Trial(method, options, further=further)
+    first = _fitting(Trial(method, options, further=further))
     if claims_of(first) is not None:  # a loss of one's own has nobody else to pull
         first = replace(first, pulls={"": frozenset({"student"})})
     return [replace(first, stage=stage) for stage in range(len(stages(first)))]
 
 
+def _fitting(trial: Trial) -> Trial:
+    """The trial on classes, or else on the first task for which its method is made.
+
+    Raises:
+        Mistake: If it can be built on none, as it says on classes.
+    """
+    refused: list[Mistake] = []
+    for task in TASKS:
+        try:
+            stages(replace(trial, task=task))
+            return replace(trial, task=task)
+        except Mistake as mistake:
+            refused.append(mistake)
+    raise refused[0]
+
+
 def _further(trial: Trial) -> Mapping[str, Callable[[], None]]:
     """What is looked at where terms are scalars."""
     around = {}
-    if wiring.needs_teacher(trial.method):
+    if wiring.needs_teacher(trial.method) and trial.task == "classification":
         around = {what: partial(terms_are_scalars, replace(trial, networks=networks)) for what, networks in
                   (("a CNN teaches a ViT", ("vit", "cnn")), ("a ViT teaches a CNN", ("cnn", "vit")))}
     checks = CHECKS | (CLAIMS if claims_of(trial) else {}) | (SEARCH_CHECKS if can_search(trial) else {})

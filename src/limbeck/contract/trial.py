@@ -36,7 +36,8 @@ from limbeck.tasks.segmentation import Segmentation
 from limbeck.trainer import Trainer
 from limbeck.wiring import build_stages, needs_teacher
 
-TASKS: dict[str, Task] = {"classification": Classification(), "segmentation": Segmentation(CLASSES), "depth": Depth()}
+Kind = Literal["classification", "segmentation", "depth"]
+TASKS: dict[Kind, Task] = {"classification": Classification(), "segmentation": Segmentation(CLASSES), "depth": Depth()}
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Trial:
     companion: bool = False
     turns: bool = False
     deployed: str = "student"
-    task: Literal["classification", "segmentation", "depth"] = "classification"
+    task: Kind = "classification"
 
     @property
     def supervised(self) -> bool:
@@ -102,7 +103,7 @@ def tiny(width: int = 8, *, seed: int = 0, kind: str = "cnn", **options: Any) ->
                    statistics=Statistics((0.5,) * 3, (0.25,) * 3), factory=lambda: NETS[kind](width, **options))
 
 
-def batch(count: int = 8, *, seed: int = 0, views: int = 0, task: str = "classification") -> Batch:
+def batch(count: int = 8, *, seed: int = 0, views: int = 0, task: Kind = "classification") -> Batch:
     """Random images with targets of a task, and so many further views of them."""
     generator = torch.Generator().manual_seed(seed)
     size = SIZE if task == "classification" else SCENE
@@ -110,7 +111,7 @@ def batch(count: int = 8, *, seed: int = 0, views: int = 0, task: str = "classif
                  torch.arange(count), tuple(torch.rand(count, *size, generator=generator) for _ in range(views)))
 
 
-def _targets(count: int, task: str, generator: torch.Generator) -> Tensor:
+def _targets(count: int, task: Kind, generator: torch.Generator) -> Tensor:
     """Classes (N,), or label maps or depths (N, H, W) of which a part does not count."""
     if task == "classification":
         return torch.randint(CLASSES, (count,), generator=generator)
@@ -119,7 +120,7 @@ def _targets(count: int, task: str, generator: torch.Generator) -> Tensor:
     return values.where(counts, 0.0) if task == "depth" else values.long().where(counts, 255)
 
 
-def task_of(method: Method) -> str:
+def task_of(method: Method) -> Kind:
     """What the member that ships answers, by the shape of its logits."""
     shape = method.student().shape("logits")
     return "classification" if len(shape) == 1 else "depth" if shape[0] == 1 else "segmentation"
@@ -146,7 +147,7 @@ def stages(trial: Trial, **options: Any) -> list[Stage]:
         return build_stages(settings, tiny(kind=own, **options), teacher, setting, further)
 
 
-def split(count: int, task: str = "classification") -> Split:
+def split(count: int, task: Kind = "classification") -> Split:
     """Random uint8 images in memory, with targets of a task."""
     generator = torch.Generator().manual_seed(5)
     size = SIZE if task == "classification" else SCENE
