@@ -1,7 +1,7 @@
 """The recipes: every one fits limbeck's settings and says what it lacks; every number of DistPro's tables is in one."""
 
 import re
-from math import sqrt
+from math import ceil, sqrt
 from pathlib import Path
 
 import pytest
@@ -87,8 +87,8 @@ def test_methods_options_and_networks_exist(job: Job) -> None:
             check_network(teacher)
     if job.method.name != "none":
         assert (job.teacher is not None) == wiring.needs_teacher(job.method.name)
-        assert set(job.networks) == {role for role, optional in wiring.networks_of(job.method.name).items()
-                                     if not optional}
+        assert set(job.networks) == {role for part in wiring.parts_of(job.method.name)
+                                     for role, optional in wiring.networks_of(part).items() if not optional}
 
 
 @pytest.mark.parametrize("job", JOBS)
@@ -156,6 +156,16 @@ def test_the_search_is_the_published_one() -> None:
         assert job.method.options["space"] == "paper27"
     for row in rows:
         assert DISTPRO[row]["wrn_28_4-wrn_16_4"].process.normaliser == row.removeprefix("table7-")
+
+
+def test_the_settings_on_scenes_and_rooms_are_the_published_ones() -> None:
+    for job in (job for row in DISTPRO if row.startswith("table5") for job in DISTPRO[row].values()):
+        assert round(job.training.epochs * ceil(2975 / job.training.batch_size), -1) == 39990
+        assert (job.data.crop, job.training.batch_size, job.schedule.kind, job.schedule.power) == (512, 8, "poly", 0.9)
+        assert (job.optimizer.lr, job.optimizer.momentum, job.optimizer.weight_decay) == (0.01, 0.9, 5e-4)
+    for job in (job for row in DISTPRO if row.startswith("table6") for job in DISTPRO[row].values()):
+        assert [drop * job.training.epochs for drop in job.schedule.drops] == pytest.approx([5, 10], abs=1e-4)
+        assert (job.data.size, job.training.batch_size, job.optimizer.lr) == ((228, 304), 8, 0.01)
 
 
 def test_weights_of_reviewkd() -> None:

@@ -54,9 +54,8 @@ def whole_images(method: str, task: Task, why: str) -> None:
         Mistake: For segmentation and depth.
     """
     if task.name != "classification":
-        raise Mistake(f"{method} needs one answer an image, as {why}; {task.name} answers pixel by pixel. Choose "
-                      f"another method: kd, a method that compares maps, or one for dense tasks: ifvd, cwd, "
-                      f"structured.")
+        raise Mistake(f"{method} needs one answer an image, as {why}; {task.name} answers pixel by pixel. Choose kd, "
+                      f"or a method that compares maps, as reviewkd or distpro.")
 
 
 def scenes(method: str, task: Task, why: str) -> None:
