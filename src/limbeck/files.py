@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from limbeck.errors import Mistake
@@ -16,19 +17,39 @@ def write_whole(path: Path, content: bytes | str) -> None:
     Raises:
         Mistake: If the disk is full or the folder cannot be written.
     """
+    with written_beside(path, content):
+        pass
+
+
+@contextmanager
+def written_beside(path: Path, content: bytes | str) -> Iterator[Path]:
+    """Write a file whole under another name, to be looked at; it is renamed at the end unless something is raised.
+
+    Raises:
+        Mistake: If the disk is full or the folder cannot be written.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        raise unwritable(path, error) from None
+        with _written(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with beside.open("wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+        yield beside
+        with _written(path):
+            beside.replace(path)
     finally:
         with suppress(OSError):  # renamed, or never there
             beside.unlink()
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(path, error) from None
 
 
 def cache_folder() -> Path:

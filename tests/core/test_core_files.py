@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from limbeck.errors import Mistake
-from limbeck.files import unwritable, write_whole
+from limbeck.files import unwritable, write_whole, written_beside
 
 
 def left(folder: Path) -> list[str]:
@@ -102,3 +102,18 @@ def test_other_reasons_are_given_in_the_systems_words():
     assert "Permission denied" in str(unwritable(Path("x"), PermissionError(errno.EACCES, "Permission denied")))
     assert "the disk is full" in str(unwritable(Path("x"), OSError(errno.EDQUOT, "Disk quota exceeded")))
     assert "odd" in str(unwritable(Path("x"), OSError("odd")))
+
+
+def test_what_is_looked_at_first_is_renamed_only_if_it_is_accepted(tmp_path):
+    path = tmp_path / "new" / "a.bin"
+    with written_beside(path, b"one") as beside:
+        assert (beside.read_bytes(), path.exists()) == (b"one", False)
+    with pytest.raises(ValueError, match="not good"), written_beside(path, b"two"):
+        raise ValueError("not good")
+    assert path.read_bytes() == b"one"
+    assert left(path.parent) == ["a.bin"]
+
+
+def test_what_fails_while_it_is_looked_at_is_no_full_disk(tmp_path):
+    with pytest.raises(FileNotFoundError), written_beside(tmp_path / "a.bin", b""):
+        (tmp_path / "nowhere").open()
