@@ -126,6 +126,18 @@ def evaluate(run: Annotated[Path, typer.Argument(help="a finished run's folder")
 
 
 @app.command()
+def export(run: Annotated[Path, typer.Argument(help="a finished run's folder")],
+           to: Annotated[str, typer.Option(help="formats, by commas")] = "safetensors,onnx,pt2",
+           out: Annotated[Path | None, typer.Option(help="takes the files; RUN/export by default")] = None,
+           int8: Annotated[bool, typer.Option("--int8", help="an ONNX file in 8-bit integers as well; scores both")
+                           ] = False) -> None:
+    """Write the student alone, check every file on real images, and say size, multiply-adds and CPU latency."""
+    from limbeck.export import export
+
+    typer.echo(export(run, to, out=out, int8=int8))
+
+
+@app.command()
 def table(runs: Annotated[list[Path], typer.Argument(help="folders of runs, or a sweep's")],
           form: Annotated[Form, typer.Option("--format")] = Form.text,
           against: Annotated[str | None, typer.Option(help="a method, to test the others against (Welch)")] = None,

@@ -82,6 +82,13 @@ def costs(method: Method, batch: Batch, epochs: Sequence[Clock], *, autocast: Au
     return _collected([parts.cost(kind, name, passes.get((kind, name), 1.0), times[kind, name]) for kind, name in runs])
 
 
+def multiply_adds(run: Callable[[], object]) -> float:
+    """Those of whatever runs; with gradients on, as without them torch may fuse attention where none are counted."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops() / 2
+
+
 def _collected(found: Sequence[Cost]) -> list[Cost]:
     """Terms that have neither parameters nor multiply-adds as one; who never runs and has nothing left out."""
     plain = [cost for cost in found if cost.kind == "term" and not cost.parameters and not cost.macs and cost.passes]
@@ -185,9 +192,8 @@ class _Parts:
         return between - began, self._now() - between
 
     def _macs(self, run: Callable[[], object]) -> float:
-        with FlopCounterMode(display=False) as counter, self.autocast():
-            run()
-        return counter.get_total_flops() / 2 / len(self.batch)
+        with self.autocast():
+            return multiply_adds(run) / len(self.batch)
 
     def _now(self) -> float:
         if self.batch.images.device.type == "cuda":

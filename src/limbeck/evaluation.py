@@ -39,6 +39,11 @@ def score(network: Network, batches: Batches, task: Task,
         return _measured(lambda batch: {"network": network.logits(batch.images)}, batches, task, autocast)["network"]
 
 
+def score_answers(answer: Callable[[Tensor], Tensor], batches: Batches, task: Task) -> Scores:
+    """The same measures of whatever answers images (N, C, H, W) in [0, 1]: an exported file, for instance."""
+    return _measured(lambda batch: {"it": answer(batch.images)}, batches, task, nullcontext)["it"]
+
+
 def score_group(method: Method, batches: Batches, task: Task,
                 autocast: Callable[[], AbstractContextManager] = nullcontext) -> dict[str, Scores]:
     """The measures of every member who answers, from one pass, and of the group: see `limbeck.groups`.

@@ -203,9 +203,7 @@ class Network(Member):
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images in [0, 1], (N, C, H, W), as this network expects them."""
-        if self.resize and images.shape[-2:] != self.size[1:]:
-            images = F.interpolate(images, self.size[1:], mode="bilinear", antialias=True, align_corners=False)
-        return (images - self.mean) / self.std
+        return prepared(images, self.mean, self.std, self.size[1:] if self.resize else None)
 
     def forward(self, seen: Seen) -> Outputs:
         """Every tapped tensor and the logits on this step's images."""
@@ -254,6 +252,20 @@ class Network(Member):
         """Short hash of name, input statistics, every weight and buffer, and the logits it answers with if not all."""
         chosen = () if self.places is None else (self.places.tolist(),)
         return _fingerprint(repr((self.name, self.size, self.statistics, *chosen)), self.module)
+
+
+def prepared(images: Tensor, mean: Tensor, std: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+    """Images in [0, 1], (N, C, H, W), normalised; brought to a size first, bilinearly and antialiased, if one is given.
+
+    Args:
+        images: In [0, 1].
+        mean: Of each channel, (1, C, 1, 1).
+        std: Of each channel, (1, C, 1, 1).
+        size: Height and width; None passes images as they come.
+    """
+    if size is not None and images.shape[-2:] != size:
+        images = F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
+    return (images - mean) / std
 
 
 class Frozen(Member):

@@ -30,6 +30,8 @@ from limbeck.errors import Mistake
 from limbeck.files import unwritable, write_whole
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from limbeck.members import Network
 
 
@@ -107,9 +109,7 @@ class Run:
         """
         from safetensors.torch import save
 
-        plain = network.deployed().state_dict()
-        state = {key: value.detach().cpu().contiguous().clone() for key, value in plain.items()}
-        write_whole(self.folder / "best.safetensors" if best else self.weights, save(state))
+        write_whole(self.folder / "best.safetensors" if best else self.weights, save(plain_weights(network)))
 
     def job(self) -> Job:
         """The settings of the run that is here.
@@ -157,6 +157,12 @@ class Run:
         """Drop what was measured after a checkpoint that knew this many records."""
         lines = [json.dumps(record) for record in self.records()[:count]]
         write_whole(self.metrics, "".join(line + "\n" for line in lines))
+
+
+def plain_weights(network: Network) -> dict[str, Tensor]:
+    """The plain network's state, clean of all scaffolding, as safetensors files hold it."""
+    state = network.deployed().state_dict()
+    return {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
 
 
 def runs_in(folder: Path) -> list[Path]:

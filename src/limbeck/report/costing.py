@@ -18,7 +18,7 @@ def as_text(found: Sequence[Cost]) -> str:
                               for values in zip(*((c.macs, c.forward, c.backward) for c in parts), strict=True)))))
     named = {"step": "one step, measured whole", "deployed": "deployed network alone"}
     lines += [(named[cost.kind], "", *_line(cost)[2:]) for cost in found if cost.kind in named]
-    return _aligned([_HEADERS, *lines])
+    return aligned([_HEADERS, *lines])
 
 
 def _line(cost: Cost) -> tuple[str, ...]:
@@ -30,7 +30,8 @@ def _numbers(macs: float, forward: float, backward: float) -> tuple[str, str, st
     return f"{macs / 1e6:,.2f}", f"{forward:,.1f}", f"{backward:,.1f}" if backward >= 0.05 else "-"
 
 
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Columns of a table in plain text, the first two to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(text.ljust(width) if i < 2 else text.rjust(width)
                                for i, (text, width) in enumerate(zip(line, widths, strict=True))).rstrip()
