@@ -138,12 +138,13 @@ class Parts:
         """A teacher of other classes than the data's may teach by its features, and not by its logits."""
         if self.teacher is None or self.teacher.unmatched is None:
             return
-        for method in (stage.method for stage in stages):
-            names = [name for name, frozen in method.frozen.items() if frozen.network is self.teacher]
-            if any(f"{name}.logits" in method.reads() for name in names):
-                raise Mistake(self.teacher.unmatched)
-        self.display.say(f"{self.teacher.name} knows other classes than the data; method {self.job.method.name} learns "
-                         f"from its features alone.")
+        reads = {(name, address) for stage in stages for name, frozen in stage.method.frozen.items()
+                 if frozen.network is self.teacher for address in stage.method.reads()}
+        if any(address == f"{name}.logits" for name, address in reads):
+            raise Mistake(self.teacher.unmatched)
+        if reads:
+            self.display.say(f"{self.teacher.name} knows other classes than the data; method {self.job.method.name} "
+                             f"learns from its features alone.")
 
     @property
     def _sample(self) -> Batch:
