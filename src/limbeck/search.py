@@ -79,7 +79,7 @@ class Search:
             torch.optim.Adam(raw, lr=lr, betas=betas) if optimizer == "adam" else torch.optim.SGD(raw, lr=lr))
         self.rows: list[Tensor] = []
         self.silent: tuple[str, ...] | None = None
-        self._passes = Passes(method)
+        self._passes = Passes(method, autocast)
         self._looked_through = [p for name in method.asked([f"{method.deploy}.logits"]) if name in method.members
                                 for p in method.members[name].parameters()]
         self._start: dict[str, Tensor] = {}

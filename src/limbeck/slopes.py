@@ -8,7 +8,8 @@
 * `central`: (l_i(theta + e d) - l_i(theta - e d)) / 2e with |e d| = 0.01, as the paper has it.
 * `onesided`: (l_i(theta + e d) - l_i(theta)) / e; l_i(theta) is the step's own where that ran in full precision.
 
-All run in full precision, on copies of every buffer, with teachers' outputs and dropout as the step had them.
+All run on copies of every buffer, with teachers' outputs and dropout as the step had them. Differences and `forward`
+run in full precision; the tangents of `exact` in the step's own, as do the gradients that they meet.
 Source: specs/distpro.md sections 8 and 9.
 """
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
 import torch
@@ -35,10 +36,15 @@ _REACH = 0.01  # length of a difference's perturbation over all parameters toget
 
 
 class Passes:
-    """Passes of a method at other parameters; the method itself, its buffers included, stays as it is."""
+    """Passes of a method at other parameters; the method itself, its buffers included, stays as it is.
 
-    def __init__(self, method: Method):
-        self.method = method
+    Args:
+        method: Whose.
+        autocast: What tangents run in: the step's own context, as the gradients they meet came from it too.
+    """
+
+    def __init__(self, method: Method, autocast: Callable[[], AbstractContextManager] = nullcontext):
+        self.method, self.autocast = method, autocast
         self._everything = _Everything(method)
 
     def again(self, step: Step, *, aliased: bool = False, replayed: bool = False) -> Seen:
@@ -157,9 +163,10 @@ def _tangents(passes: Passes, step: Step, start: Mapping[str, Tensor], direction
               addresses: Sequence[str]) -> Outputs:
     """How members' outputs move along d, by address; those that do not are absent."""
     with _along(start, direction) as parameters:
-        _, outputs = passes.run(passes.again(step, replayed=True), parameters, frozenset(), addresses)
+        with passes.autocast():
+            _, outputs = passes.run(passes.again(step, replayed=True), parameters, frozenset(), addresses)
         pairs = {address: forward_ad.unpack_dual(x).tangent for address, x in outputs.items()}
-    return {address: tangent for address, tangent in pairs.items() if tangent is not None}
+    return {address: full(tangent) for address, tangent in pairs.items() if tangent is not None}
 
 
 def forward(passes: Passes, step: Step, start: Mapping[str, Tensor], direction: Mapping[str, Tensor],

@@ -24,7 +24,7 @@ _CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "gro
 
 
 class Kept(TorchFunctionMode):
-    """Within this mode what convolutions give is kept, in order; None where it is of low precision.
+    """Within this mode what convolutions give is kept, in order.
 
     Attributes:
         values: What was kept.
@@ -32,31 +32,31 @@ class Kept(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.values: deque[Tensor | None] = deque()
+        self.values: deque[Tensor] = deque()
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         if func is F.conv2d:
-            self.values.append(out.detach() if out.dtype in (torch.float32, torch.float64) else None)
+            self.values.append(out.detach())
         return out
 
 
 class Replayed(TorchFunctionMode):
-    """Within this mode, in which the same convolutions run as under `Kept`, each gives what it gave and its tangent.
+    """Within this mode, in which the convolutions that ran under `Kept` run again, each gives that and its tangent.
 
     Args:
         values: What was kept; each is let go when it has served.
     """
 
-    def __init__(self, values: deque[Tensor | None]):
+    def __init__(self, values: deque[Tensor]):
         super().__init__()
         self.values = values
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        value = self.values.popleft() if func is F.conv2d and self.values else None
-        if value is None:
-            return func(*args, **(kwargs or {}))
-        return _convolution(value, **dict(zip(_CONVOLUTION, args, strict=False)), **(kwargs or {}))
+        if func is F.conv2d and self.values:
+            given = dict(zip(_CONVOLUTION, args, strict=False), **(kwargs or {}))
+            return _convolution(self.values.popleft(), **given)
+        return func(*args, **(kwargs or {}))
 
 
 def _convolution(value: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None, **how: Any) -> Tensor:
@@ -95,8 +95,8 @@ def _norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor | None
     shape = (1, -1, *[1] * (x.ndim - 2))
     offset = torch.zeros_like(mean) if moved_b is None else moved_b
     if moved_w is not None:  # x^ w' as one product; its mean goes with the offset
-        slope = moved_w * scale
+        slope = (moved_w * scale).to(x.dtype)  # operations on two types are slow
         change, offset = change.addcmul_(x, slope.view(shape)), offset - slope * mean
     if moved_w is not None or moved_b is not None:
-        change = change.add_(offset.view(shape))
+        change = change.add_(offset.to(x.dtype).view(shape))
     return forward_ad.make_dual(out, change)
