@@ -40,6 +40,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.images)
 
+    def cut(self, rows: slice) -> Batch:
+        """Some of its images, one after the other."""
+        targets, ids = (None if x is None else x[rows] for x in (self.targets, self.view_ids))
+        return Batch(self.images[rows], targets, self.index[rows], tuple(view[rows] for view in self.views), ids)
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device; copies from pinned memory do not wait."""
 

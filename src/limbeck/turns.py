@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
@@ -123,8 +123,4 @@ def pieces(batch: Batch, count: int) -> Iterator[tuple[Batch, float, bool]]:
         return
     places = torch.arange(len(batch)).chunk(count)
     for number, rows in enumerate(places):
-        own = slice(int(rows[0]), int(rows[-1]) + 1)
-        targets = None if batch.targets is None else batch.targets[own]
-        views = tuple(view[own] for view in batch.views)
-        part = replace(batch, images=batch.images[own], targets=targets, index=batch.index[own], views=views)
-        yield part, len(rows) / len(batch), number == len(places) - 1
+        yield batch.cut(slice(int(rows[0]), int(rows[-1]) + 1)), len(rows) / len(batch), number == len(places) - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,11 +86,12 @@ def test_memories_see_the_whole_batch_once(tmp_path):
 
 
 def test_pieces_cover_a_batch_in_order():
-    whole = batch(images=5)
+    whole = replace(batch(images=5), views=(torch.rand(5, 3, 4, 4),), view_ids=torch.arange(5) * 7)
     cut = list(pieces(whole, 3))
     assert [(len(piece), *rest) for piece, *rest in cut] == [(2, 0.4, False), (2, 0.4, False), (1, 0.2, True)]
-    assert torch.equal(torch.cat([piece.images for piece, *_ in cut]), whole.images)
-    assert torch.equal(torch.cat([piece.targets for piece, *_ in cut]), whole.targets)
+    for what in ("images", "targets", "index", "view_ids"):
+        assert torch.equal(torch.cat([getattr(piece, what) for piece, *_ in cut]), getattr(whole, what))
+    assert torch.equal(torch.cat([piece.views[0] for piece, *_ in cut]), whole.views[0])
     assert len(list(pieces(whole, 9))) == 5
 
 

@@ -150,7 +150,7 @@ def test_everything_wrong_is_told_at_once_with_the_nearest_names(write):
         "teacher.name is needed and was not given",
         "there is no setting optimizer.nestrov; closest: ['nesterov']",
         "there is no setting trainig; closest: ['training']",
-        "there is no setting training.evaluate_evry; closest: ['evaluate_every']",
+        "there is no setting training.evaluate_evry; closest: ['evaluate_every', 'accumulate']",
         "training.epochs = 0: input should be greater than 0"]
 
 

@@ -72,6 +72,7 @@ def test_a_profile_tells_where_the_time_goes(teacher: Path, tmp_path: Path, caps
     assert limbeck("distill", "--run", tmp_path / "run", *words, "--teacher", teacher, "--method", "kd", "--profile",
                    "--epochs", "1", "--batch-size", "6") == 0
     said = capsys.readouterr().err
+    assert "on cpu: " in said
     assert "teacher forward" in said
     assert "a whole step" in said
     assert {path.name for path in (tmp_path / "run" / "profile").iterdir()} == {"profile.json", "profile.png",
