@@ -206,9 +206,7 @@ class Parts:
     def view(self, kind: str) -> Change:
         """An augmentation that a method asks for beside the images' own."""
         own = self.data.augmentation
-        if isinstance(own, Joint):
-            raise Mistake(f"method {self.job.method.name} looks at several views of an image, and {self.data.name} has "
-                          f"one map for each. Choose a method without views for {self.task.name}.")
+        assert not isinstance(own, Joint), "methods with views are refused where targets are maps"
         kinds: dict[str, Change] = {"same": own, "strong": Strong(own), "plain": Augmentation()}
         if kind not in kinds:
             raise Mistake(f"there is no kind of view '{kind}'; {nearest(kind, kinds)}")
@@ -225,7 +223,7 @@ class Parts:
         own = self.data.augmentation if augment else None
         augmentation: AnyChange | None = own
         if views:
-            assert not isinstance(own, Joint), "`view` makes none for it"
+            assert not isinstance(own, Joint), "methods with views are refused where targets are maps"
             augmentation = Views((own or Augmentation(), *views))
         counted = self.remembering if train and split == "train" else None
         return Batches(self.splits[split], whole // world, train=train, seed=self.job.seed, augmentation=augmentation,
