@@ -42,7 +42,7 @@ class Compiling:
     @classmethod
     def chosen(cls, settings: TrainingSettings, device: torch.device) -> Compiling:
         """What settings and device come to: by itself, on a GPU."""
-        on = settings.compile == "on" or (
+        on = settings.compile is True or (
             settings.compile == "auto" and device.type == "cuda" and not settings.checkpoint_activations)
         graphs = (on and settings.cuda_graphs and device.type == "cuda" and settings.compile_backend is None
                   and settings.accumulate == 1 and not ranks.several())

@@ -171,7 +171,8 @@ class TrainingSettings(Settings):
     ema_warm_up: bool = Field(True, description="weigh early steps more: decay at most (1 + step) / (10 + step)")
     deploy_ema: bool = Field(False, description="ship the moving average in place of the student")
     fused_optimizer: bool = Field(True, description="step all parameters in one kernel on a GPU")
-    compile: Literal["auto", "on", "off"] = Field("auto", description="compile networks and connectors; auto: on a GPU")
+    compile: bool | Literal["auto"] = Field(
+        "auto", description="on or off: compile networks and connectors; auto: on a GPU")
     compile_backend: str | None = Field(None, description="of torch.compile, such as aot_eager; None: inductor")
     cuda_graphs: bool = Field(True, description="compiled passes as CUDA graphs, where steps are simple enough")
     checkpoint_activations: bool = Field(False, description="compute activations of learning networks again for the "

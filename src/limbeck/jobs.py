@@ -104,7 +104,7 @@ def check(verb: Verb, job: Job) -> None:
     if verb == "search" and (job.training.accumulate > 1 or job.training.checkpoint_activations):
         wrong.append("a search looks through whole optimiser steps: leave training.accumulate and "
                      "training.checkpoint_activations out.")
-    if job.training.compile == "on" and job.training.checkpoint_activations:
+    if job.training.compile is True and job.training.checkpoint_activations:
         wrong.append("activations are computed again in passes that are not compiled: leave training.compile or "
                      "training.checkpoint_activations out.")
     if wrong:

@@ -45,7 +45,7 @@ def trained(trial: Trial, folder: Path, *, weights: dict | None = None, **settin
 @pytest.mark.parametrize("trial", [Trial("kd"), FITNET], ids=lambda trial: trial.label)
 def test_compiled_steps_are_the_plain_ones(trial, tmp_path):
     plain = trained(trial, tmp_path / "plain")
-    ahead = trained(trial, tmp_path / "compiled", compile="on", compile_backend="aot_eager")
+    ahead = trained(trial, tmp_path / "compiled", compile=True, compile_backend="aot_eager")
     for name, value in plain.method.state_dict().items():
         torch.testing.assert_close(ahead.method.state_dict()[name], value, rtol=1e-4, atol=1e-5, msg=name)
     scores = [[r["cross_entropy"] for r in run.run.records() if r["kind"] == "test"] for run in (plain, ahead)]
@@ -63,7 +63,7 @@ def test_terms_come_and_go_without_compiling_again(tmp_path, monkeypatch):
         end(self, *given)
 
     monkeypatch.setattr(Trainer, "_end_epoch", noted)
-    trained(FITNET, tmp_path, weights=rising, compile="on", compile_backend="counted")
+    trained(FITNET, tmp_path, weights=rising, compile=True, compile_backend="counted")
     assert found[0] > 0
     connector = 2  # first asked for in the second epoch, for each size of batch
     teacher = 2
@@ -71,7 +71,7 @@ def test_terms_come_and_go_without_compiling_again(tmp_path, monkeypatch):
 
 
 def test_a_compiled_networks_taps_and_keys_stay(tmp_path):
-    run = trained(FITNET, tmp_path, compile="on", compile_backend="aot_eager")
+    run = trained(FITNET, tmp_path, compile=True, compile_backend="aot_eager")
     plain = built(FITNET)
     assert list(run.method.state_dict()) == list(plain.state_dict())
     assert all(part._compiled_call_impl is not None for part in modules(run.method))
@@ -97,7 +97,7 @@ def test_what_members_and_terms_call_is_compiled_and_not_the_method():
 
 
 @pytest.mark.parametrize(("settings", "device", "on", "graphs"), [
-    ({}, "cpu", False, False), ({}, "cuda", True, True), ({"compile": "off"}, "cuda", False, False),
+    ({}, "cpu", False, False), ({}, "cuda", True, True), ({"compile": False}, "cuda", False, False),
     ({"compile": "on"}, "cpu", True, False), ({"cuda_graphs": False}, "cuda", True, False),
     ({"accumulate": 2}, "cuda", True, False), ({"checkpoint_activations": True}, "cuda", False, False)])
 def test_a_gpu_compiles_by_itself(settings, device, on, graphs):
