@@ -150,8 +150,7 @@ class Seen:
         """What a member runs in: who learns from the images, and so asks for nobody's outputs, is kept or replayed."""
         if member in self._replayed:
             return Replayed(self._replayed[member].values)
-        who = self._members[member]
-        if self._aliased and getattr(who, "reads", None) == () and not getattr(who, "finished", False):
+        if self._aliased and _learns_from_images(self._members[member]):
             self.kept[member] = Kept()
             return self.kept[member]
         return nullcontext()
@@ -244,6 +243,13 @@ def called(address: str, names: Mapping[str, str]) -> str:
     """An address by the member's own name."""
     member, dot, tap = address.partition(".")
     return names.get(member, member) + dot + tap
+
+
+def _learns_from_images(member: Any) -> bool:
+    """Whether it is a network that is not finished; one that is compiled has no convolutions to be seen."""
+    if getattr(member, "reads", None) != () or getattr(member, "finished", False):
+        return False
+    return all(part._compiled_call_impl is None for part in member.children())
 
 
 def _keep(arrived: dict[str, Tensor], address: str, gradient: Tensor) -> None:

@@ -27,17 +27,17 @@ class Kept(TorchFunctionMode):
     """Within this mode what convolutions give is kept, in order.
 
     Attributes:
-        values: What was kept.
+        values: What was kept, each with its version, by which one sees whether it was overwritten since.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.values: deque[Tensor] = deque()
+        self.values: deque[tuple[Tensor, int]] = deque()
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         if func is F.conv2d:
-            self.values.append(out.detach())
+            self.values.append((out.detach(), out._version))
         return out
 
 
@@ -48,14 +48,15 @@ class Replayed(TorchFunctionMode):
         values: What was kept; each is let go when it has served.
     """
 
-    def __init__(self, values: deque[Tensor]):
+    def __init__(self, values: deque[tuple[Tensor, int]]):
         super().__init__()
         self.values = values
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.conv2d and self.values:
-            given = dict(zip(_CONVOLUTION, args, strict=False), **(kwargs or {}))
-            return _convolution(self.values.popleft(), **given)
+            value, version = self.values.popleft()
+            if value._version == version:
+                return _convolution(value, **dict(zip(_CONVOLUTION, args, strict=False)), **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
 

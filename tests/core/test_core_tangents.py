@@ -86,6 +86,19 @@ def test_a_replayed_convolution_costs_its_tangents_alone(kind: str, moving: tupl
     assert not kept.values
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_what_was_overwritten_is_computed_again() -> None:
+    torch.manual_seed(0)
+    layer, x, kept = nn.Conv2d(3, 4, 3), torch.randn(2, 3, 6, 5), Kept()
+    with kept:
+        layer(x).add_(1)
+    expected = layer(x).detach()
+    with Replayed(kept.values), torch.no_grad(), forward_ad.dual_level():
+        out = forward_ad.unpack_dual(layer(forward_ad.make_dual(x, torch.ones_like(x))))
+    torch.testing.assert_close(out.primal, expected, rtol=0, atol=0)
+    torch.testing.assert_close(out.tangent, nn.functional.conv2d(torch.ones_like(x), layer.weight))
+
+
 def test_slopes_in_low_precision_are_near_those_in_full() -> None:
     found = []
     for context in (nullcontext, partial(torch.autocast, "cpu", torch.bfloat16)):
@@ -110,3 +123,12 @@ def test_learners_are_kept_where_the_step_has_aliases_and_teachers_never() -> No
     count = len([m for m in members["student"].module.modules() if isinstance(m, nn.Conv2d)])
     assert seen["student.logits"].requires_grad
     assert len(seen.kept["student"].values) == count > 0
+
+
+def test_what_is_compiled_is_not_kept() -> None:
+    student = network(Plain())
+    student.module.compile(backend="eager")
+    seen = Seen(batch(), clock(), {"student": student}, aliased=True)
+    assert seen["student.logits"].requires_grad
+    assert seen.kept == {}
+    torch._dynamo.reset()
