@@ -48,7 +48,7 @@ class Branch(Member):
         self.auxiliary = {tap: network.auxiliary[tap] for tap, path in heads.items() if path in layers}
         dummy = torch.zeros(1, *network.shape(layer))
         wanted = {tap: network.resolve(tap) for tap in (*taps, *self.auxiliary)}
-        self._reader = Reader(self.module, wanted, dummy)
+        self._reader = Reader(self.module, wanted, dummy, layouts=network.found.layouts)
         self.in_place = dummy._version > 0  # it overwrites what it is given, which others read too
 
     def shape(self, tap: str) -> tuple[int, ...]:
@@ -61,7 +61,7 @@ class Branch(Member):
 
 
 def branch_point(network: Network, layer: str | None) -> str:
-    """The layer behind which branches begin: the one given, or the stage before the last.
+    """The layer behind which branches begin, as it is: the one given, or the stage before the last.
 
     Raises:
         Mistake: If none is given and there is one stage.
@@ -69,7 +69,7 @@ def branch_point(network: Network, layer: str | None) -> str:
     if layer is None and len(network.stages) < 2:
         raise Mistake(f"branches begin behind the stage before the last; {network.name} has {list(network.stages)}. "
                       f"Name a layer in `split`; `limbeck taps` shows them.")
-    return layer or network.stages[-2]
+    return network.as_it_is(layer or network.stages[-2])
 
 
 def after(module: nn.Module, address: str, *, name: str = "", heads: Sequence[str] = ()) -> fx.GraphModule:

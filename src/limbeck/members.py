@@ -14,11 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from limbeck.blocks import blocks
 from limbeck.errors import Mistake, nearest
+from limbeck.layouts import VIEWS, Layout
 from limbeck.recomputing import outermost, recomputed
 from limbeck.seen import Clock, Outputs, Seen
-from limbeck.stages import blocks, discover
-from limbeck.taps import Reader, clean_copy
+from limbeck.stages import Found, explore
+from limbeck.taps import Address, Reader, clean_copy
 
 
 class Member(nn.Module):
@@ -95,7 +97,8 @@ class Network(Member):
 
     Args:
         module: Any nn.Module from normalised images (N, C, H, W) to logits. It is not edited. Its `taps`, where it has
-            such, are canonical names of its layers; its `auxiliary`, tap -> weight, is the member's.
+            such, are canonical names of its layers; its `auxiliary`, tap -> weight, is the member's. One that
+            torch.compile returned runs compiled, taps included, and keeps the names and keys of the module itself.
         name: What messages call it.
         size: (C, H, W) of the images that it sees.
         statistics: Its input statistics.
@@ -123,28 +126,38 @@ class Network(Member):
                  resize: bool = False, factory: Callable[[], nn.Module] | None = None,
                  places: Sequence[int] | None = None):
         super().__init__()
-        self.module = module
+        self.module: nn.Module = getattr(module, "_orig_mod", module)
+        self.__dict__["run"] = module  # no submodule: its parameters are the module's
         self.name, self.size, self.statistics, self.resize, self.factory = name, size, statistics, resize, factory
         self.auxiliary = dict(getattr(module, "auxiliary", {}))
         self.register_buffer("mean", torch.tensor(statistics.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(statistics.std).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("places", None if places is None else torch.tensor(places), persistent=False)
-        self._addresses: dict[str, str] | None = None
         self._blocks: Sequence[nn.Module] = ()
-        self._reader = Reader(module, {}, self._dummy())
+        self._found: Found | None = None
+        self._reader = self._read({})
 
     def _dummy(self) -> Tensor:
         like = next(self.module.parameters(), self.mean)
         return torch.zeros(1, *self.size, device=like.device, dtype=like.dtype)
 
+    def _read(self, taps: Mapping[str, str]) -> Reader:
+        layouts = self.found.layouts if taps else {}
+        return Reader(self.module, taps, self._dummy(), layouts=layouts, run=self.__dict__["run"])
+
+    @property
+    def found(self) -> Found:
+        """What a dummy batch shows of this network."""
+        if self._found is None:
+            self._reader.remove()
+            self._found = explore(self.module, self._dummy())
+            self._reader = self._read({})
+        return self._found
+
     @property
     def addresses(self) -> dict[str, str]:
         """Canonical taps of this network and the layers they stand for."""
-        if self._addresses is None:
-            self._reader.remove()
-            self._addresses = discover(self.module, self._dummy())
-            self._reader = Reader(self.module, {}, self._dummy())
-        return self._addresses
+        return self.found.taps
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -155,7 +168,8 @@ class Network(Member):
     @property
     def blocks(self) -> tuple[str, ...]:
         """Taps of the blocks that make up the stages, shallow first; a stage without blocks stands for itself."""
-        return tuple(blocks(self.module, [self.addresses[stage] for stage in self.stages]))
+        paths = blocks(self.module, [Address.parse(self.addresses[stage]).tensor for stage in self.stages])
+        return tuple(map(self.as_map, paths))
 
     @property
     def num_classes(self) -> int:
@@ -175,12 +189,15 @@ class Network(Member):
         wanted.pop("logits", None)
         if wanted.keys() == self._reader.shapes.keys() - {"logits"}:
             return
-        reader = Reader(self.module, {tap: self.resolve(tap) for tap in wanted}, self._dummy())
+        reader = self._read({tap: self.resolve(tap) for tap in wanted})
         self._reader.remove()
         self._reader = reader
 
     def resolve(self, tap: str) -> str:
         """The address that a tap stands for.
+
+        Args:
+            tap: A canonical name or a module's address, or either with what it is read as: `stage2:cls`.
 
         Raises:
             Mistake: If it is neither a canonical name nor a module of this network.
@@ -190,6 +207,9 @@ class Network(Member):
         if tap == "pooled" and len(self._reader.shapes["logits"]) > 1:
             raise Mistake(f"a pooled feature is one vector an image; {self.name} answers with maps and has none. Name "
                           f"another layer, or a method that compares maps.")
+        name, colon, view = tap.rpartition(":")
+        if colon and view in VIEWS and name in self.addresses:
+            return f"{Address.parse(self.addresses[name]).tensor}:{view}"
         paths = dict(self.module.named_modules())
         if tap.partition(":")[0].partition("#")[0] in paths:
             return tap
@@ -200,6 +220,20 @@ class Network(Member):
         self.tap([tap])
         shape = self._reader.shapes[tap]
         return (self.num_classes, *shape[1:]) if tap == "logits" else shape
+
+    def layout(self, tap: str) -> Layout | None:
+        """How the tensor behind a tap holds places and channels, before it is read as anything; None for vectors."""
+        return self.found.layouts.get(Address.parse(self.resolve(tap)).tensor)
+
+    def as_map(self, tap: str) -> str:
+        """The tap that reads this one's tensor as a map (N, C, H, W): itself where it is one."""
+        layout = self.layout(tap)
+        return tap if layout is None or layout.kind == "map" or self.resolve(tap).endswith(":map") else f"{tap}:map"
+
+    def as_it_is(self, tap: str) -> str:
+        """The tap of this one's tensor as its layer returns it: itself unless it is read as something else."""
+        address = Address.parse(self.resolve(tap))
+        return address.tensor if address.view else tap
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images in [0, 1], (N, C, H, W), as this network expects them."""

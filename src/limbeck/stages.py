@@ -1,7 +1,8 @@
-"""Finds a network's stages, pooled feature and pre-activations from one dummy batch."""
+"""Finds a network's stages, pooled feature, tokens and pre-activations from one dummy batch."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,155 +10,109 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from limbeck.taps import first_tensor, still
+from limbeck.blocks import numbered
+from limbeck.calls import Call, record
+from limbeck.layouts import Grid, Layout, layouts
+from limbeck.taps import Address
 
 _ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU, nn.Hardswish, nn.GELU, nn.PReLU, nn.ELU)
-_NUMBERED = re.compile(r"^(?P<family>.*?)(?P<number>\d+)$")
 _MOST_STAGES = 6
 
 
 @dataclass(frozen=True)
-class _Call:
-    """One call of one module in the dummy pass."""
+class Found:
+    """What one dummy batch shows of a network.
 
-    path: str
-    count: int
-    module: nn.Module
-    shape: tuple[int, ...]
-    output: int  # identity of the output tensor
-    leaf: bool
+    Attributes:
+        taps: Canonical tap -> address.
+        layouts: Address -> how that tensor holds places and channels, of every tensor with places.
+    """
 
-    @property
-    def address(self) -> str:
-        return self.path if self.count == 1 else f"{self.path}#{self.count}"
-
-    @property
-    def spatial(self) -> bool:
-        """A map (1, C, H, W) or tokens (1, T, C) with more than one position."""
-        return ((len(self.shape) == 4 and self.shape[2] * self.shape[3] > 1)
-                or (len(self.shape) == 3 and self.shape[1] > 1))
+    taps: dict[str, str]
+    layouts: dict[str, Layout]
 
 
 def discover(module: nn.Module, dummy: Tensor) -> dict[str, str]:
+    """Canonical taps of any network; see `explore`."""
+    return explore(module, dummy).taps
+
+
+def explore(module: nn.Module, dummy: Tensor) -> Found:
     """Canonical taps of any network: what it declares, and what one dummy batch shows beyond that.
 
-    Stages come, in this order of trust, from the network's own `taps`, from timm's `feature_info`, from numbered
-    siblings (`layer1`...`layer4`, `stages.0`...; evenly spaced ones where there are many, as in transformers), and from
-    the last module at each resolution. `stageN.pre` is the input of the stage's last activation where it ends in one,
-    and the stage itself where not. `pooled` is the input of the last linear layer.
+    Stages come, in this order of trust, from the network's own `taps`, from timm's `feature_info` where the maps are as
+    small as it says, from numbered siblings (`layer1`...`layer4`, `stages.0`...; evenly spaced ones where there are
+    many, as in transformers), and from the last module at each resolution that a layer with weights works at. They are
+    read as maps, whatever their layout. `stageN.pre` is the input of the stage's last activation where it ends in one,
+    and the stage itself where not. `pooled` is the input of the last linear layer; where two in a row give logits, as
+    with a distillation token, of the first of them, and they are `logits.class` and `logits.distillation`. Of a network
+    whose last stage is tokens, `tokens` are the patches' at their last layer, and `cls` is the class token there.
 
     Args:
         module: Any network.
         dummy: Input, (1, C, H, W), on the module's device.
-
-    Returns:
-        Tap -> address.
     """
     declared: dict[str, str] = dict(getattr(module, "taps", None) or {})
-    calls = _record(module, dummy)
+    calls, image = record(module, dummy), (dummy.shape[-2], dummy.shape[-1])
+    places = layouts(calls, image)
     if "stage1" not in declared:
-        stages = _from_feature_info(module) or _from_siblings(calls) or _last_at_each_resolution(calls)
-        declared = {**_named(stages, calls), **declared}
+        stages = (_from_feature_info(module, places, image) or _from_siblings(calls, places)
+                  or _last_at_each_resolution(calls, places, image=id(dummy)))
+        declared = {**_named(stages), **declared}
     for tap in [t for t in declared if re.fullmatch(r"stage\d+", t)]:
         declared.setdefault(f"{tap}.pre", _before_activation(declared[tap], calls))
-    heads = [c for c in calls if isinstance(c.module, nn.Linear) and len(c.shape) == 2]
-    if heads:
-        declared.setdefault("pooled", f"{heads[-1].path}:in")
-    return declared
+    declared = {tap: _as_map(address, places) if tap.startswith("st") else address for tap, address in declared.items()}
+    return Found({**_heads(calls), **_tokens(declared, calls, places), **declared}, places)
 
 
-def blocks(module: nn.Module, stages: Sequence[str]) -> list[str]:
-    """Addresses of the blocks that make up a network's stages, shallow first; a stage without blocks stands for itself.
-
-    Blocks are numbered modules of a class of their own, in one container inside the stage. Stages that are some of a
-    row of numbered siblings alike (every third block of a transformer) stand for the whole row, up to the last of them.
-
-    Args:
-        module: Any network.
-        stages: Addresses of its stages, shallow first.
-    """
-    modules = dict(module.named_modules())
-    inner = [_inside(modules, path) or [path] for path in _whole_row(modules, stages)]
-    return [block for paths in inner for block in paths]
+def _as_map(address: str, places: Mapping[str, Layout]) -> str:
+    """The address read as a map, where its tensor is none."""
+    layout = places.get(address)
+    return address if layout is None or layout.kind == "map" else f"{address}:map"
 
 
-def _whole_row(modules: Mapping[str, nn.Module], stages: Sequence[str]) -> Sequence[str]:
-    """The stages, and the siblings of their class between and before them."""
-    (family, _), (_, last), kind = _numbered(stages[0]), _numbered(stages[-1]), type(modules.get(stages[0]))
-    if not _compound(modules, stages[0]) or any(
-            _numbered(path)[0] != family or type(modules.get(path)) is not kind for path in stages):
-        return stages
-    row = sorted((_numbered(path)[1], path) for path, part in modules.items()
-                 if type(part) is kind and _numbered(path)[0] == family)
-    return [path for number, path in row if number <= last]
+def _heads(calls: Sequence[Call]) -> dict[str, str]:
+    """`pooled`, and the logits of two heads that stand side by side."""
+    leaves = [call for call in calls if call.leaf]
+    linear = [i for i, call in enumerate(leaves) if isinstance(call.module, nn.Linear) and len(call.shape) == 2]
+    if not linear:
+        return {}
+    last, before = leaves[linear[-1]], leaves[linear[-1] - 1]
+    if linear[-1] - 1 not in linear or before.shape != last.shape or before.output == last.given:
+        return {"pooled": last.given_address}
+    return {"pooled": before.given_address, "logits.class": before.address, "logits.distillation": last.address}
 
 
-def _numbered(path: str) -> tuple[str, int]:
-    """`blocks.`, 11 of `blocks.11`; a path without a number is a family of its own."""
-    found = _NUMBERED.match(path)
-    return (found["family"], int(found["number"])) if found else (path, 0)
+def _tokens(taps: Mapping[str, str], calls: Sequence[Call], places: Mapping[str, Layout]) -> dict[str, str]:
+    """`tokens` and `cls` of a network whose last stage is tokens, where they are last seen in its shape."""
+    stages = sorted((tap for tap in taps if re.fullmatch(r"stage\d+", tap)), key=lambda tap: int(tap[5:]))
+    layout = places.get(Address.parse(taps[stages[-1]]).tensor) if stages else None
+    if layout is None or layout.kind != "tokens":
+        return {}
+    stage = next(call for call in calls if call.address == Address.parse(taps[stages[-1]]).tensor)
+    last = [call for call in calls if call.shape == stage.shape and places.get(call.address) == layout][-1]
+    address = next(call.address for call in calls if call.output == last.output)
+    return {"tokens": f"{address}:tokens", **({"cls": f"{address}:cls"} if layout.before else {})}
 
 
-def _inside(modules: Mapping[str, nn.Module], stage: str) -> list[str]:
-    """The numbered blocks in the shallowest container of a stage that holds nothing else."""
-    containers = [stage] if stage in modules else []
-    for path in containers:
-        children = [f"{path}.{name}" for name, _ in modules[path].named_children()]
-        if children and all(child.rpartition(".")[2].isdigit() and _own_class(modules, child) for child in children):
-            return children
-        containers += [child for child in children if isinstance(modules[child], nn.Sequential | nn.ModuleList)]
-    return []
-
-
-def _compound(modules: Mapping[str, nn.Module], path: str) -> bool:
-    return path in modules and next(modules[path].children(), None) is not None
-
-
-def _own_class(modules: Mapping[str, nn.Module], path: str) -> bool:
-    return _compound(modules, path) and not isinstance(modules[path], nn.Sequential | nn.ModuleList)
-
-
-def _record(module: nn.Module, dummy: Tensor) -> list[_Call]:
-    """Every call that returned a tensor, in the order in which calls ended."""
-    calls: list[_Call] = []
-    kept: list[Tensor] = []  # alive until the end, so that identities are not reused
-    counts: dict[str, int] = {}
-
-    def hook(path: str) -> Any:
-        def after(m: nn.Module, args: Any, output: Any) -> None:
-            tensor = first_tensor(output)
-            if tensor is not None:
-                kept.append(tensor)
-                counts[path] = counts.get(path, 0) + 1
-                leaf = next(m.children(), None) is None
-                calls.append(_Call(path, counts[path], m, tuple(tensor.shape), id(tensor), leaf))
-        return after
-
-    handles = [m.register_forward_hook(hook(path)) for path, m in module.named_modules() if path]
-    try:
-        with still(module):
-            module(dummy)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return calls
-
-
-def _from_feature_info(module: nn.Module) -> list[str]:
+def _from_feature_info(module: nn.Module, places: Mapping[str, Layout], image: Grid) -> list[str]:
+    """The layers that timm names; none where one of them returns larger maps than it says (HRNet's are lists)."""
     info = getattr(module, "feature_info", None)
     entries: Sequence[Any] = getattr(info, "info", info) or []
-    known = dict(module.named_modules())
-    paths = [e["module"] for e in entries if isinstance(e, dict) and e.get("module") in known]
+    named = [e for e in entries if isinstance(e, dict) and e.get("module") in places]
+    if any(places[e["module"]].grid[0] > math.ceil(image[0] / e.get("reduction", 1)) for e in named):
+        return []
+    paths = [e["module"] for e in named]
     return _spread(paths, 4) if len(paths) > _MOST_STAGES else paths
 
 
-def _from_siblings(calls: list[_Call]) -> list[str]:
+def _from_siblings(calls: Sequence[Call], places: Mapping[str, Layout]) -> list[str]:
     """The numbered siblings nearest the root whose members all return maps or tokens and hold most weights."""
     families: dict[str, list[str]] = {}
     for call in calls:
-        found = _NUMBERED.match(call.path)
-        if found and call.spatial and not call.leaf and call.path not in families.setdefault(found["family"], []):
-            families[found["family"]].append(call.path)
+        family, _ = numbered(call.path)
+        if family != call.path and call.spatial and not call.leaf and call.path not in families.setdefault(family, []):
+            families[family].append(call.path)
     shapes = {call.path: call.shape for call in calls}
     weights = {call.path: sum(p.numel() for p in call.module.parameters()) for call in calls}
     total = sum(weights[call.path] for call in calls if call.leaf and call.count == 1 and len(call.shape) > 2)
@@ -168,17 +123,31 @@ def _from_siblings(calls: list[_Call]) -> list[str]:
         if 2 <= len(paths) <= _MOST_STAGES and (tokens or len({shapes[p] for p in paths}) == len(paths)):
             return paths
         if len(paths) > _MOST_STAGES:
-            return _spread(paths, 4) if tokens else _last_at_each_resolution([c for c in calls if c.path in paths])
+            return _spread(paths, 4) if tokens else _last_at_each_resolution(
+                [c for c in calls if any(f"{c.path}.".startswith(f"{p}.") for p in paths)], places, paths)
     return []
 
 
-def _last_at_each_resolution(calls: list[_Call]) -> list[str]:
-    last: dict[tuple[int, ...], str] = {}
+def _last_at_each_resolution(calls: Sequence[Call], places: Mapping[str, Layout],
+                             among: Sequence[str] | None = None, *, image: int = 0) -> list[str]:
+    """The last of the tensors at each resolution that a layer with weights works at; what only pools has no stage.
+
+    Without `among`, modules to choose from, a layer's input counts too where no module made it, as sums of branches;
+    only the image, by its identity, does not.
+    """
+    last: dict[Grid, str] = {}
+    made, weighed = {image, *(call.output for call in calls)}, set[Grid]()
     for call in calls:
-        if call.spatial and len(call.shape) == 4:
-            last.pop(call.shape[2:], None)
-            last[call.shape[2:]] = call.address
-    return list(last.values())[-_MOST_STAGES:]
+        given = [call.given_address] if among is None and call.leaf and call.given not in made else []
+        own = [call.address] if among is None or call.path in among else []
+        for address in (*given, *own):
+            layout = places.get(address)
+            if layout is not None and layout.kind != "tokens" and layout.grid != (1, 1):
+                last.pop(layout.grid, None)
+                last[layout.grid] = address
+        if call.leaf and call.address in places and next(call.module.parameters(), None) is not None:
+            weighed.add(places[call.address].grid)
+    return [address for grid, address in last.items() if grid in weighed][-_MOST_STAGES:]
 
 
 def _spread(paths: list[str], count: int) -> list[str]:
@@ -186,14 +155,14 @@ def _spread(paths: list[str], count: int) -> list[str]:
     return [paths[round((k + 1) * len(paths) / count) - 1] for k in range(count)]
 
 
-def _named(stages: list[str], calls: list[_Call]) -> dict[str, str]:
+def _named(stages: Sequence[str]) -> dict[str, str]:
     """`stem` where more than four were found, then `stage1`, `stage2`..."""
     stem = stages[:-4] if len(stages) > 4 else []
     taps = {f"stage{i}": path for i, path in enumerate(stages[len(stem):], start=1)}
     return {"stem": stem[-1], **taps} if stem else taps
 
 
-def _before_activation(stage: str, calls: list[_Call]) -> str:
+def _before_activation(stage: str, calls: Sequence[Call]) -> str:
     """The input of the activation that made the stage's output, or the stage itself where none did."""
     ends = [c for c in calls if c.address == stage]
     if not ends:
@@ -201,5 +170,4 @@ def _before_activation(stage: str, calls: list[_Call]) -> str:
     makers = [c for c in calls if c.output == ends[-1].output and c.leaf and isinstance(c.module, _ACTIVATIONS)]
     if not makers:
         return stage
-    maker = makers[0]
-    return f"{maker.path}:in" + (f"#{maker.count}" if maker.count > 1 else "")
+    return makers[0].given_address

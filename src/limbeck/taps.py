@@ -1,7 +1,8 @@
 """Names any layer of any nn.Module and reads what it computed, without edits to the module.
 
 An *address* is a module path, with `:in` for the module's input in place of its output and `#2` for its second call
-in one forward pass: `layer1.2`, `fc:in`, `layer4.1.relu:in#2`. A *tap* is the name we give an address; canonical names
+in one forward pass: `layer1.2`, `fc:in`, `layer4.1.relu:in#2`. Behind it may stand what the tensor is read as: `:map`,
+`:tokens` (of the patches), `:cls`, `:prefix` (see `layouts`). A *tap* is the name we give an address; canonical names
 (`stem`, `stage1`..., `stage1.pre`, `pooled`) come from the network's own `taps` or from `stages.discover`.
 """
 
@@ -9,47 +10,55 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from limbeck.calls import compiled, first_tensor, still
 from limbeck.errors import Mistake, nearest
+from limbeck.layouts import VIEWS, Layout
 from limbeck.seen import Outputs
 
-_ADDRESS = re.compile(r"^(?P<path>[^:#]*)(?P<side>:in)?(#(?P<call>[1-9]\d*))?$")
+_ADDRESS = re.compile(rf"^(?P<path>[^:#]*)(?P<side>:in)?(#(?P<call>[1-9]\d*))?(:(?P<view>{'|'.join(VIEWS)}))?$")
 
 
 @dataclass(frozen=True)
 class Address:
-    """One layer's input or output at one of its calls in a forward pass."""
+    """One layer's input or output at one of its calls in a forward pass, and what it is read as: as it is, if empty."""
 
     path: str
     side: str = "out"
     call: int = 1
+    view: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Read `path[:in][#call]`.
+        """Read `path[:in][#call][:view]`.
 
         Raises:
             Mistake: If the text is of another form.
         """
         found = _ADDRESS.match(text)
         if found is None:
-            raise Mistake(f"a layer is named as PATH, PATH:in or PATH#2; got '{text}'. Write it in one of these forms.")
-        return cls(found["path"], "in" if found["side"] else "out", int(found["call"] or 1))
+            raise Mistake(f"a layer is named as PATH, PATH:in or PATH#2; got '{text}'. Write it in one of these forms, "
+                          f"with one of {[f':{view}' for view in VIEWS]} behind it to read it as that.")
+        return cls(found["path"], "in" if found["side"] else "out", int(found["call"] or 1), found["view"] or "")
+
+    @property
+    def tensor(self) -> str:
+        """The address of the tensor as the layer has it: without what it is read as."""
+        return f"{self.path}{':in' * (self.side == 'in')}{f'#{self.call}' * (self.call > 1)}"
 
 
 class _Capture:
     """A hook that keeps one tensor of one call. A class, so that copies of a module can be rid of it."""
 
-    def __init__(self, store: Outputs, tap: str, address: Address):
-        self.store, self.tap, self.address = store, tap, address
+    def __init__(self, store: Outputs, tap: str, address: Address, layout: Layout | None):
+        self.store, self.tap, self.address, self.layout = store, tap, address, layout
         self.calls = 0
         self.overwritten = False  # something later in the forward pass changes the tensor in place
 
@@ -58,21 +67,15 @@ class _Capture:
         if self.calls == self.address.call:
             tensor = first_tensor(value)
             if tensor is not None:
+                if self.layout is not None:
+                    tensor = self.layout.read(tensor, self.address.view)
                 self.store[self.tap] = tensor.clone() if self.overwritten else tensor
 
-    def on_input(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        self.keep(args)
+    def on_input(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.keep((args, kwargs))
 
     def on_output(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         self.keep(output)
-
-
-def first_tensor(value: Any) -> Tensor | None:
-    """The first tensor in what a module returned: itself, or inside tuples, lists and dicts."""
-    if isinstance(value, Tensor):
-        return value
-    children = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list) else ()
-    return next((t for t in map(first_tensor, children) if t is not None), None)
 
 
 class Reader:
@@ -85,13 +88,18 @@ class Reader:
         module: Any network. Hooks are added to it; `remove` takes them off.
         taps: Tap -> address.
         dummy: Input for the trial pass, (1, C, H, W), on the module's device.
+        layouts: How tensors hold places and channels, by address: what reading one as a map takes.
+        run: What is called in place of the module: the same, compiled.
 
     Raises:
-        Mistake: If an address names no module, or one that does not run or returns no tensor.
+        Mistake: If an address names no module, or one that does not run or returns no tensor, or none that can be read
+            as it is asked for.
     """
 
-    def __init__(self, module: nn.Module, taps: Mapping[str, str], dummy: Tensor):
-        self.module = module
+    def __init__(self, module: nn.Module, taps: Mapping[str, str], dummy: Tensor, *,
+                 layouts: Mapping[str, Layout] | None = None, run: Callable[[Tensor], Any] | None = None):
+        self.module, self._layouts, self._run = module, layouts or {}, module if run is None else run
+        self._parts = tuple(module.modules())
         self._store: Outputs = {}
         self._captures: list[_Capture] = []
         self._handles: list[RemovableHandle] = []
@@ -102,14 +110,24 @@ class Reader:
                 if address.path not in modules:
                     raise Mistake(f"{type(module).__name__} has no layer '{address.path}'; "
                                   f"{nearest(address.path, modules)}")
-                self._hook(modules[address.path], _Capture(self._store, tap, address))
+                self._hook(modules[address.path], _Capture(self._store, tap, address, self._layout(address)))
             self.shapes = self._try(dummy, taps)
         except BaseException:
             self.remove()
             raise
 
+    def _layout(self, address: Address) -> Layout | None:
+        """The layout of a tensor that is to be read as something else than it is."""
+        if not address.view:
+            return None
+        if address.tensor not in self._layouts:
+            raise Mistake(f"'{address.tensor}' of {type(self.module).__name__} holds no places that the image's could "
+                          f"be, so it cannot be read as {address.view}. Name a layer that returns a map or tokens.")
+        return self._layouts[address.tensor]
+
     def _hook(self, module: nn.Module, capture: _Capture) -> None:
-        register = (module.register_forward_pre_hook(capture.on_input) if capture.address.side == "in"
+        register = (module.register_forward_pre_hook(capture.on_input, with_kwargs=True)
+                    if capture.address.side == "in"
                     else module.register_forward_hook(capture.on_output))
         self._captures.append(capture)
         self._handles.append(register)
@@ -144,7 +162,9 @@ class Reader:
             capture.calls = 0
             capture.store = self._store if versions is None else _Versioned(self._store, versions)
         try:
-            logits = first_tensor(self.module(x))
+            run = self._run if versions is None else self.module
+            with _fresh_hooks() if run is not self.module or compiled(self._parts) else nullcontext():
+                logits = answer(run(x))
             if logits is None:
                 raise Mistake(f"{type(self.module).__name__} must return a tensor of logits; it returned none.")
             return {**self._store, "logits": logits}
@@ -157,6 +177,20 @@ class Reader:
             handle.remove()
 
 
+def answer(value: Any) -> Tensor | None:
+    """The logits in what a network returned: under that name (Hugging Face), else the first tensor."""
+    named = value.get("logits") if isinstance(value, Mapping) else None
+    return first_tensor(value if named is None else named)
+
+
+def _fresh_hooks() -> AbstractContextManager[None]:
+    """Compiled code is made anew once hooks have changed; by default it does not look at them."""
+    from torch._dynamo import config
+
+    patched: AbstractContextManager[None] = config.patch(skip_nnmodule_hook_guards=False)
+    return patched
+
+
 class _Versioned(dict[str, Tensor]):
     """A store that notes each tensor's version, so that later in-place changes show."""
 
@@ -167,19 +201,6 @@ class _Versioned(dict[str, Tensor]):
     def __setitem__(self, tap: str, tensor: Tensor) -> None:
         self._store[tap] = tensor
         self._versions[tap] = tensor._version
-
-
-@contextmanager
-def still(module: nn.Module) -> Iterator[None]:
-    """Run a module for its shapes alone: eval mode, no gradient, every layer's mode restored afterwards."""
-    modes = [(m, m.training) for m in module.modules()]
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for m, training in modes:
-            m.training = training
 
 
 def clean_copy(module: nn.Module) -> nn.Module:

@@ -11,8 +11,8 @@ import torchvision
 from core_tiny import Plain, Residual, Tokens, network, sequential
 from torch import nn
 
+from limbeck.blocks import blocks
 from limbeck.networks import build
-from limbeck.stages import blocks
 
 
 @pytest.mark.parametrize(("name", "count", "first", "last"), [
@@ -37,7 +37,7 @@ def test_networks_that_declare_nothing() -> None:
     assert network(Residual()).shape("layer2.0") == (8, 8, 8)
     tokens = network(Tokens())
     assert len(tokens.stages) == 4
-    assert tokens.blocks == tuple(f"blocks.{i}" for i in range(8))
+    assert tokens.blocks == tuple(f"blocks.{i}:map" for i in range(8))
 
 
 @pytest.mark.parametrize(("build_one", "stages", "count", "last"), [

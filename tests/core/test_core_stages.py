@@ -31,8 +31,10 @@ def test_stages_of_one_row_of_layers_are_the_last_at_each_resolution():
 
 @pytest.mark.parametrize(("blocks", "stages"), [(8, (1, 3, 5, 7)), (12, (2, 5, 8, 11)), (4, (0, 1, 2, 3))])
 def test_stages_of_a_transformer_are_evenly_spaced_blocks(blocks, stages):
-    expected = {f"stage{i}{suffix}": f"blocks.{block}" for i, block in enumerate(stages, 1) for suffix in ("", ".pre")}
-    assert discover(Tokens(blocks=blocks), DUMMY) == {**expected, "pooled": "head:in"}
+    expected = {f"stage{i}{suffix}": f"blocks.{block}:map" for i, block in enumerate(stages, 1)
+                for suffix in ("", ".pre")}
+    assert discover(Tokens(blocks=blocks), DUMMY) == {
+        **expected, "pooled": "head:in", "tokens": "norm:tokens", "cls": "norm:cls"}
 
 
 def test_what_is_found_can_be_read_and_is_what_it_says():
@@ -77,9 +79,9 @@ def test_timm_networks_say_where_their_features_are():
 def test_many_features_are_thinned_out():
     module = Tokens(blocks=8)
     module.feature_info = [{"module": f"blocks.{i}"} for i in range(8)] + [{"module": "elsewhere"}]
-    assert [discover(module, DUMMY)[f"stage{i}"] for i in range(1, 5)] == [f"blocks.{i}" for i in (1, 3, 5, 7)]
+    assert [discover(module, DUMMY)[f"stage{i}"] for i in range(1, 5)] == [f"blocks.{i}:map" for i in (1, 3, 5, 7)]
     module.feature_info = SimpleNamespace(info=[{"module": "blocks.2"}, {"module": "blocks.6"}])
-    assert [discover(module, DUMMY)[f"stage{i}"] for i in (1, 2)] == ["blocks.2", "blocks.6"]
+    assert [discover(module, DUMMY)[f"stage{i}"] for i in (1, 2)] == ["blocks.2:map", "blocks.6:map"]
 
 
 class Mapped(nn.Sequential):

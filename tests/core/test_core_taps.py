@@ -13,8 +13,9 @@ from core_tiny import Plain, Residual, sequential
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
+from limbeck.calls import first_tensor, still
 from limbeck.errors import Mistake
-from limbeck.taps import Address, Reader, clean_copy, first_tensor, still
+from limbeck.taps import Address, Reader, clean_copy
 
 DUMMY = torch.zeros(1, 3, 16, 16)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck import losses
+from limbeck.calls import still
 from limbeck.connectors import AsMap, as_map, projection
 from limbeck.errors import Mistake
 from limbeck.losses import ofd_margin
@@ -20,7 +21,6 @@ from limbeck.method import Method, Setting
 from limbeck.methods.offline import deepening, offline, paired
 from limbeck.ranks import mean_over_ranks
 from limbeck.seen import Batch
-from limbeck.taps import still
 from limbeck.terms import Match
 
 Margins = Literal["auto", "norms", "sample"]

@@ -100,7 +100,8 @@ def one(student: Network, setting: Setting, *, branches: int = 3, split: str | N
     members: dict[str, Member] = {"shared": Shared(f"student.{split}", branches)} if divide_trunk else {}
     pulls: Pulls = {}
     if target == "gated":
-        members["gate"] = Gate(f"student.{split}", map_shape(trunk.shape(split))[0], list(logits.values()))
+        seen = trunk.as_map(split)
+        members["gate"] = Gate(f"student.{seen}", map_shape(trunk.shape(seen))[0], list(logits.values()))
         pulls["gate/ce"] = (Supervise("gate", setting.task), 1.0)
     for name, own in logits.items():
         if target == "others":
