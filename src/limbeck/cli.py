@@ -21,7 +21,7 @@ Folder = Annotated[Path, typer.Option("--run", help="folder that the run fills; 
 Config = Annotated[Path | None, typer.Option(help="YAML file of settings, a recipe for instance; flags go on top")]
 Pair = Annotated[str | None, typer.Option(help="which of a recipe's pairs of networks")]
 Student = Annotated[str | None, typer.Option(help="the network to train: NAME, timm:NAME, torchvision:NAME, "
-                                                  "py:module:factory or a run's folder")]
+                                                  "hf:REPO, py:module:factory or a run's folder")]
 Teacher = Annotated[str | None, typer.Option(help="the network that teaches: a run's folder, or NAME@CHECKPOINT")]
 MethodName = Annotated[str | None, typer.Option("--method", help="see `limbeck list methods`; NAME+NAME blends")]
 Epochs = Annotated[float | None, typer.Option(help="passes over the training data")]
@@ -205,12 +205,16 @@ def plot(what: Annotated[Picture, typer.Argument(help="what to draw")],
 
 
 @app.command()
-def taps(network: Annotated[str, typer.Argument(help="NAME, timm:NAME, torchvision:NAME or py:module:factory")],
-         size: Annotated[int, typer.Option(help="side of the images, in pixels")] = 32) -> None:
-    """List what can be tapped in a network by a canonical name, with shapes."""
+def taps(network: Annotated[str, typer.Argument(help="NAME, timm:NAME, torchvision:NAME, hf:REPO, py:module:factory "
+                                                     "or a run's folder")],
+         teacher: Annotated[str | None, typer.Option(help="another network: which stages would pair")] = None,
+         size: Annotated[int | None, typer.Option(help="side of the images, in pixels; 32, or the one that the network "
+                                                       "insists on")] = None,
+         everything: Annotated[bool, typer.Option("--all", help="list every layer with places, too")] = False) -> None:
+    """List what can be tapped in a network, with shapes and strides; and how its stages pair with a teacher's."""
     from limbeck.listing import taps_of
 
-    typer.echo(taps_of(network, size))
+    typer.echo(taps_of(network, size, teacher, everything=everything))
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""What makes two representations comparable: transforms of maps, and views of vectors and tokens as maps.
+"""What makes two representations comparable: views of vectors and tokens as maps, projections, regressors.
 
 A shape here is a tap's without the batch: (C, H, W) of a map, (T, C) of tokens, (C,) of a vector.
 """
@@ -6,13 +6,11 @@ A shape here is a tap's without the batch: (C, H, W) of a map, (T, C) of tokens,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.errors import Mistake, nearest
 from limbeck.losses.sizes import average_pool
 
 Shape = tuple[int, ...]
@@ -83,73 +81,11 @@ class Resize(nn.Module):
         return F.interpolate(x, self.size, mode="nearest")
 
 
-class Gate(nn.Module):
-    """Self-attention of DistPro's Figure 4b: the map times a one-channel map computed from it, without squashing.
-
-    Args:
-        channels: C of the map.
-    """
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.attention = nn.Conv2d(channels, 1, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.attention(x)
-
-
-def _convolution(inputs: int, outputs: int, kernel: int) -> list[nn.Module]:
+def convolution(inputs: int, outputs: int, kernel: int) -> list[nn.Module]:
     """Convolution without bias, drawn from N(0, 2 / (k^2 outputs)), and batch norm."""
     convolution = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
     nn.init.normal_(convolution.weight, std=math.sqrt(2 / (kernel * kernel * outputs)))
     return [convolution, nn.BatchNorm2d(outputs)]
-
-
-def _c1(student: int, teacher: int, middle: int, size: tuple[int, int]) -> list[nn.Module]:
-    return [*_convolution(student, teacher, 1), Resize(size)]
-
-
-def _c2(student: int, teacher: int, middle: int, size: tuple[int, int]) -> list[nn.Module]:
-    return [*_convolution(student, middle, 1), Gate(middle), Resize(size), *_convolution(middle, teacher, 3)]
-
-
-def _c3(student: int, teacher: int, middle: int, size: tuple[int, int]) -> list[nn.Module]:
-    return [*_convolution(student, middle, 1), Gate(middle), Resize(size), *_convolution(middle, middle, 3),
-            *_convolution(middle, teacher, 3)]
-
-
-def _complex(student: int, teacher: int, middle: int, size: tuple[int, int]) -> list[nn.Module]:
-    return [*_convolution(student, middle, 3), nn.ReLU(), Gate(middle), *_convolution(middle, middle, 3), nn.ReLU(),
-            Resize(size), *_convolution(middle, teacher, 3)]
-
-
-TRANSFORMS: dict[str, Callable[[int, int, int, tuple[int, int]], list[nn.Module]]] = {
-    "c1": _c1, "c2": _c2, "c3": _c3, "complex": _complex}
-"""DistPro's transform blocks, by the names of specs/distpro.md section 4."""
-
-
-def transform(kind: str, student: Shape, teacher: Shape) -> nn.Module:
-    """A block of convolutions that turns the student's representation into a map like the teacher's.
-
-    Args:
-        kind: A key of `TRANSFORMS`.
-        student: The student tap's shape.
-        teacher: The teacher tap's shape.
-
-    Returns:
-        A module from the student's tap to (N, C_teacher, H_teacher, W_teacher); its middle width is
-        min(512, C_teacher, C_student).
-
-    Raises:
-        Mistake: If there is no such kind.
-
-    Source: the released DistPro code's four builders; weights drawn as there.
-    """
-    if kind not in TRANSFORMS:
-        raise Mistake(f"there is no transform '{kind}'; {nearest(kind, TRANSFORMS)}")
-    own, (channels, height, width) = map_shape(student), map_shape(teacher)
-    parts = TRANSFORMS[kind](own[0], channels, min(512, channels, own[0]), (height, width))
-    return nn.Sequential(AsMap(), *parts)
 
 
 def regression(student: Shape, teacher: Shape, *, activation: bool = True) -> nn.Module:
@@ -189,4 +125,4 @@ def projection(student: Shape, teacher: Shape) -> nn.Module:
 
     Source: the connectors of OFD's released code; weights drawn as there.
     """
-    return nn.Sequential(AsMap(), *_convolution(map_shape(student)[0], map_shape(teacher)[0], 1))
+    return nn.Sequential(AsMap(), *convolution(map_shape(student)[0], map_shape(teacher)[0], 1))

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from limbeck import huggingface
 from limbeck.config import NetworkSettings
 from limbeck.errors import Mistake
 from limbeck.naming import Names
+from limbeck.origin import DISTILLED, WITH_WEIGHTS
 
 DESCRIPTION = "network.json"
 """The file of a finished run's folder that says what its network is."""
@@ -40,9 +42,11 @@ def known_classes(settings: NetworkSettings) -> Sequence[Names] | None:
     """
     if is_run(settings.name):
         return [(name,) for name in description(Path(settings.name))["classes"]]
-    kind, _, name = settings.name.partition(":")
-    if settings.weights != "pretrained" or kind not in ("timm", "torchvision"):
+    kind, _, name = settings.name.removeprefix(DISTILLED).partition(":")
+    if settings.weights != "pretrained" or kind not in WITH_WEIGHTS:
         return None
+    if kind == "hf":
+        return huggingface.class_names(name)
     if kind == "torchvision":
         from torchvision import models
 

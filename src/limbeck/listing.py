@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from limbeck.methods import METHODS, SEARCHED
+
+if TYPE_CHECKING:
+    from limbeck.members import Network
 
 
 def of(what: str) -> str:
@@ -23,6 +27,8 @@ def _networks() -> str:
 
     more = [("timm:NAME", "any network of timm"),
             ("torchvision:NAME", "any classifier or segmentation network of torchvision"),
+            ("hf:REPO, hf:FOLDER", "any image classifier of Hugging Face (extra: hf)"),
+            ("distilled:timm:NAME", "a vision transformer of timm, given a distillation token"),
             ("py:module:factory", "your own"), ("FOLDER", "the network of a finished run")]
     return _columns([(name, entry.about) for name, entry in ZOO.items()] + more)
 
@@ -44,28 +50,51 @@ def _recipes() -> str:
     return recipes.listed()
 
 
-def taps_of(name: str, size: int) -> str:
-    """A network's canonical taps, the layers they stand for, and their shapes at some image size."""
+def taps_of(name: str, size: int | None = None, teacher: str | None = None, *, everything: bool = False) -> str:
+    """What can be tapped in a network: canonical taps, their shapes, strides, and the layers that they stand for.
+
+    Args:
+        name: The network.
+        size: Side of its images, in pixels; None is the one that it insists on, or 32.
+        teacher: Another network: which of its stages would teach which of the first is listed too.
+        everything: List every layer that returns a tensor, too.
+    """
     from limbeck.config import NetworkSettings
-    from limbeck.members import STATISTICS, Network
+    from limbeck.pairing import shown
     from limbeck.sources import check_network, untrained
 
-    settings = NetworkSettings.model_validate(name)
-    check_network(settings)
-    module, fixed = untrained(settings.name, classes=10)
-    side = fixed or size
-    network = Network(module, name=settings.name, size=(3, side, side), statistics=STATISTICS["identity"])
-    network.tap(network.addresses)
-    rows = [(tap, " x ".join(map(str, network.shape(tap))), address) for tap, address in network.addresses.items()]
-    head = (f"{name} at {side} x {side}; any module path can be tapped too, with :in for its input, "
-            f"#2 for its second call\n")
-    return head + _columns(sorted(rows, key=lambda row: _depth(row[0])))
+    settings = [NetworkSettings.model_validate(one) for one in (name, teacher) if one is not None]
+    for one in settings:
+        check_network(one)
+    network, *others = [untrained(one.name, size) for one in settings]
+    text = _taps(network, everything)
+    return "\n\n".join([text, *(f"{_taps(other, everything)}\n\n{shown(network, other)}" for other in others)])
+
+
+def _taps(network: Network, everything: bool) -> str:
+    more = [address for address in network.found.layouts if not address.endswith(":in")] if everything else []
+    network.tap([*network.addresses, *more])
+    rows = [_row(network, tap) for tap in sorted(network.addresses, key=_depth)]
+    rows += [_row(network, tap) for tap in more if tap not in network.addresses.values()]
+    _, height, width = network.size
+    return (f"{network.name} at {height} x {width}; * marks stages. Any layer can be tapped by its path, with :in for "
+            f"its input, #2 for its second call, and read as :map, :tokens, :cls or :prefix\n"
+            + _columns([(" ", "tap", "shape", "stride", "layer"), *rows]))
+
+
+def _row(network: Network, tap: str) -> tuple[str, ...]:
+    from limbeck.pairing import stride
+
+    step = stride(network, network.as_map(tap)) if network.layout(tap) is not None else None
+    stage = "*" if tap in network.stages else " "
+    return (stage, tap, " x ".join(map(str, network.shape(tap))), "" if step is None else f"{step:g}",
+            network.addresses.get(tap, tap))
 
 
 def _depth(tap: str) -> tuple[int, str]:
-    order = {"stem": 0, "psp": 90, "aux": 91, "pooled": 98, "logits": 99}
+    order = {"stem": 0, "psp": 90, "aux": 91, "tokens": 96, "cls": 97, "pooled": 98}
     stage = tap.removeprefix("stage").partition(".")[0]
-    return (order.get(tap, int(stage) if stage.isdigit() else 97), tap)
+    return (order.get(tap, int(stage) if stage.isdigit() else 99), tap)
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> str:

@@ -166,6 +166,12 @@ class Network(Member):
         return tuple(sorted(found, key=lambda tap: int(tap[5:])))
 
     @property
+    def of_tokens(self) -> bool:
+        """Whether its last stage is tokens, as a vision transformer's."""
+        layout = self.layout(self.stages[-1]) if self.stages else None
+        return layout is not None and layout.kind == "tokens"
+
+    @property
     def blocks(self) -> tuple[str, ...]:
         """Taps of the blocks that make up the stages, shallow first; a stage without blocks stands for itself."""
         paths = blocks(self.module, [Address.parse(self.addresses[stage]).tensor for stage in self.stages])

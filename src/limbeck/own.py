@@ -29,7 +29,8 @@ from limbeck.connectors import AsMap, Resize, Shape, map_shape
 from limbeck.errors import Mistake
 from limbeck.members import Network
 from limbeck.method import Method, Setting, Stage
-from limbeck.methods.offline import offline, paired
+from limbeck.methods.offline import offline
+from limbeck.pairing import paired
 from limbeck.terms import Match
 
 Connect = Literal["1x1 conv"] | Callable[[Shape, Shape], nn.Module] | None

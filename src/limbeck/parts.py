@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from accelerate import Accelerator
 
-from limbeck import engine, labels, ranks, wiring
+from limbeck import engine, labels, pairing, ranks, wiring
 from limbeck.arithmetic import Arithmetic
 from limbeck.cache import Remembering, remember
 from limbeck.compiling import Compiling
@@ -100,7 +100,7 @@ class Parts:
     @cached_property
     def student(self) -> Network:
         torch.manual_seed(self.job.seed)
-        return open_network(self.job.student, self.data)
+        return open_network(self.job.student, self.data, say=self.display.say)
 
     @cached_property
     def teacher(self) -> Network | None:
@@ -129,6 +129,10 @@ class Parts:
             self.display.say(note)
         if self.mixing is not None:
             labels.check_mixed(self.job.method.name, stages)
+        reads = [read for stage in stages for read in stage.method.reads()]
+        if teacher is not None and any(read.startswith("teacher.stage") for read in reads):
+            for line in pairing.unlike(student, teacher):
+                self.display.say(line)
         for frozen in (f for stage in stages for f in stage.method.frozen.values()):
             frozen.batch_statistics |= self.job.training.teacher_batch_statistics
             frozen.train()

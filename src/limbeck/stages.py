@@ -107,12 +107,16 @@ def _from_feature_info(module: nn.Module, places: Mapping[str, Layout], image: G
 
 
 def _from_siblings(calls: Sequence[Call], places: Mapping[str, Layout]) -> list[str]:
-    """The numbered siblings nearest the root whose members all return maps or tokens and hold most weights."""
+    """The numbered siblings nearest the root whose members all return maps or tokens and hold most weights.
+
+    Of small images the last of them may return a single place.
+    """
     families: dict[str, list[str]] = {}
     for call in calls:
         family, _ = numbered(call.path)
-        if family != call.path and call.spatial and not call.leaf and call.path not in families.setdefault(family, []):
-            families[family].append(call.path)
+        if call.path not in families.get(family, [call.path] * (family == call.path or call.leaf)) and (
+                call.spatial or (call.address in places and family in families)):
+            families.setdefault(family, []).append(call.path)
     shapes = {call.path: call.shape for call in calls}
     weights = {call.path: sum(p.numel() for p in call.module.parameters()) for call in calls}
     total = sum(weights[call.path] for call in calls if call.leaf and call.count == 1 and len(call.shape) > 2)
@@ -142,7 +146,7 @@ def _last_at_each_resolution(calls: Sequence[Call], places: Mapping[str, Layout]
         own = [call.address] if among is None or call.path in among else []
         for address in (*given, *own):
             layout = places.get(address)
-            if layout is not None and layout.kind != "tokens" and layout.grid != (1, 1):
+            if layout is not None and layout.kind != "tokens" and (layout.grid != (1, 1) or among is not None):
                 last.pop(layout.grid, None)
                 last[layout.grid] = address
         if call.leaf and call.address in places and next(call.module.parameters(), None) is not None:

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from limbeck.connectors import TRANSFORMS, AsMap, Gate, Resize, as_map, map_shape, transform
+from limbeck.connectors import AsMap, Resize, as_map, map_shape
 from limbeck.errors import Mistake
+from limbeck.transforms import TRANSFORMS, Gate, transform
 
 
 def test_maps_stay_and_vectors_become_a_point():

@@ -14,7 +14,7 @@ from torch.export import Dim, ExportedProgram
 
 from limbeck.errors import Mistake
 from limbeck.members import Network, prepared
-from limbeck.taps import first_tensor
+from limbeck.taps import answer
 from limbeck.tasks.maps import at_size
 
 INPUT, OUTPUT = "images", "output"
@@ -41,7 +41,7 @@ class Answering(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes), or a map of channels (N, C, H, W)."""
-        output = first_tensor(self.module(prepared(images, self.mean, self.std, self.size)))
+        output = answer(self.module(prepared(images, self.mean, self.std, self.size)))
         assert output is not None, "a Network has looked at what it returns"
         if self.places is not None:
             output = output.index_select(1, self.places)

@@ -19,6 +19,7 @@ METHODS: dict[str, str] = {
     "pkt": "pkt: who is whose neighbour by pooled features (Passalis and Tefas, ECCV 2018)",
     "cc": "cc: how images correlate in embeddings of both networks (Peng et al., ICCV 2019)",
     "crd": "crd: each image told from thousands of others by memories (Tian et al., ICLR 2020)",
+    "deit": "deit: a distillation token of a vision transformer, hard or soft (Touvron et al., ICML 2021)",
     "dkd": "dkd: KD in two halves, the answer and the other classes (Zhao et al., CVPR 2022)",
     "lskd": "lskd: KD on standardised logits (Sun et al., CVPR 2024)",
     "dist": "dist: beliefs that correlate, by sample and by class (Huang et al., NeurIPS 2022)",

@@ -9,7 +9,8 @@ from limbeck.connectors import AsMap, map_shape, regression
 from limbeck.losses import activation_boundary
 from limbeck.members import Network
 from limbeck.method import Method, Setting, Stage
-from limbeck.methods.offline import deepening, initialised, offline, paired, softened
+from limbeck.methods.offline import deepening, initialised, offline, softened
+from limbeck.pairing import paired
 from limbeck.terms import Match
 
 

@@ -13,7 +13,8 @@ from limbeck.connectors import AsMap
 from limbeck.losses import attention_transfer
 from limbeck.members import Network
 from limbeck.method import Method, Setting
-from limbeck.methods.offline import offline, paired
+from limbeck.methods.offline import offline
+from limbeck.pairing import paired
 from limbeck.terms import Match
 
 

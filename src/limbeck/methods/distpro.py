@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from limbeck.connectors import AsMap, transform
+from torch import nn
+
+from limbeck.connectors import AsMap, map_shape
 from limbeck.errors import Mistake, nearest
 from limbeck.losses import hcl
 from limbeck.members import Network
@@ -19,6 +21,7 @@ from limbeck.method import Method, Setting
 from limbeck.methods.answers import towards
 from limbeck.process import Scheduled
 from limbeck.terms import Match, Supervise, Term
+from limbeck.transforms import OverChannels, transform
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,11 @@ SPACES = {
     "dense": Space((), (), True, ("complex",), pyramid=True),
 }
 """The paper's for CIFAR (3 stages: 27 pathways), the released code's (4 taps: 10), the paper's for ImageNet (5: 15);
-our reading for dense tasks: 4 stages, with a pyramid 5 taps (10, 15)."""
+our reading for dense tasks: 4 stages, with a pyramid 5 taps (10, 15).
+
+A vision transformer as the student has one transform, `tokens`, in every space; with `imagenet15` its four stages, a
+quarter of the blocks each, and its final class token make the 15 pathways of ViT-B -> DeiT-tiny.
+"""
 
 
 def distpro(student: Network, teacher: Network, setting: Setting, *,
@@ -64,6 +71,8 @@ def distpro(student: Network, teacher: Network, setting: Setting, *,
 
     A pathway is named `t3>s2/complex`: teacher stage 3 to student stage 2 through `complex`; a stem is 0, other taps
     keep their name, dashes in place of dots. By these names a process found on one pair of networks replays on another.
+    Stages of a vision transformer are its patches' tokens; as a teacher's they are brought to mean 0 and variance 1 at
+    every place, as some of their channels are much larger than the rest.
 
     Args:
         student: Learns.
@@ -73,8 +82,8 @@ def distpro(student: Network, teacher: Network, setting: Setting, *,
             else `paper27`.
         teacher_taps: The teacher's taps, shallow first, in place of the space's.
         student_taps: The student's taps, shallow first, in place of the space's.
-        pairs: `all`, or `triangular` (student tap at least as deep), in place of the space's.
-        transforms: Kinds of transform, in place of the space's.
+        pairs: `all`, or `triangular` (student tap at least as deep, as a part of the way), in place of the space's.
+        transforms: Kinds of transform, in place of the space's, or of `tokens` where the student is a transformer.
         before_activation: Tap stages before their activation where there is such a place.
         kl: Weight of a further term, the divergence of softened logits; the method has none.
         temperature: Of that term.
@@ -91,10 +100,11 @@ def distpro(student: Network, teacher: Network, setting: Setting, *,
     sources = list(teacher_taps or chosen.taps(teacher, student))
     pulled = list(student_taps or chosen.taps(student, teacher))
     triangular = chosen.triangular if pairs is None else pairs == "triangular"
+    kinds = transforms or (("tokens",) if student.of_tokens else chosen.transforms)
     terms: dict[str, Term] = {
         f"t{_short(source)}>s{_short(tap)}/{kind}": _pathway(student, teacher, tap, source, kind, before_activation)
-        for i, source in enumerate(sources) for j, tap in enumerate(pulled) if j >= i or not triangular
-        for kind in (transforms or chosen.transforms)}
+        for i, source in enumerate(sources, start=1) for j, tap in enumerate(pulled, start=1)
+        if j * len(sources) >= i * len(pulled) or not triangular for kind in kinds}
     weights = dict.fromkeys(terms, 1.0)
     if kl:
         terms["kl"] = towards(setting.task, "student", "teacher", temperature=temperature)
@@ -108,8 +118,11 @@ def distpro(student: Network, teacher: Network, setting: Setting, *,
 
 def _pathway(student: Network, teacher: Network, tap: str, source: str, kind: str, before_activation: bool) -> Match:
     own, target = (_before(n, t) if before_activation else t for n, t in ((student, tap), (teacher, source)))
-    return Match(f"student.{own}", f"teacher.{target}", hcl,
-                 connect=transform(kind, student.shape(own), teacher.shape(target)), connect_source=AsMap())
+    layout = teacher.layout(target)
+    tokens = layout is not None and layout.kind == "tokens" and len(teacher.shape(target)) > 1
+    plain = [OverChannels(map_shape(teacher.shape(target))[0], learned=False)] if tokens else []
+    return Match(f"student.{own}", f"teacher.{target}", hcl, connect_source=nn.Sequential(AsMap(), *plain),
+                 connect=transform(kind, student.shape(own), teacher.shape(target)))
 
 
 def _before(network: Network, tap: str) -> str:

@@ -16,7 +16,7 @@ from limbeck.connectors import AsMap, as_map, map_shape
 from limbeck.losses import factor_transfer, hint
 from limbeck.members import Frozen, Member, Network
 from limbeck.method import Method, Setting, Stage
-from limbeck.methods.offline import paired
+from limbeck.pairing import paired
 from limbeck.process import Scheduled
 from limbeck.seen import Outputs, Seen
 from limbeck.terms import Match, Supervise

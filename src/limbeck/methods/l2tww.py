@@ -86,9 +86,9 @@ def l2tww(student: Network, teacher: Network, setting: Setting, *, weight: float
 
     a and w are meta-networks of each pair, r a 1 x 1 convolution. After each real step they look ahead: `steps` virtual
     steps on the matching alone, one on the labels alone, then the labels' loss on the same batch, whose slope through
-    all of these steps moves them. Then the student goes on from its real step. Looking ahead costs 26 forward passes of the
-    student and its matching, where the real step has 3; the student's optimiser must be SGD, whose virtual steps clip
-    no gradients.
+    all of these steps moves them. Then the student goes on from its real step. Looking ahead costs 26 forward passes of
+    the student and its matching, where the real step has 3; the student's optimiser must be SGD, whose virtual steps
+    clip no gradients.
 
     Terms are named by layers, teacher's first: `stage3>stage2`; dashes stand in place of dots.
 

@@ -13,7 +13,8 @@ from limbeck.losses import lipschitz
 from limbeck.members import Frozen, Member, Network
 from limbeck.method import Method, Setting
 from limbeck.methods.ofd import Above, Margins, margins
-from limbeck.methods.offline import deepening, flows, offline, paired
+from limbeck.methods.offline import deepening, flows, offline
+from limbeck.pairing import paired
 from limbeck.process import Schedule
 from limbeck.seen import Outputs, Seen
 from limbeck.terms import Match, Term

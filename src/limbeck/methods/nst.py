@@ -6,7 +6,8 @@ from limbeck import losses
 from limbeck.connectors import AsMap
 from limbeck.members import Network
 from limbeck.method import Method, Setting
-from limbeck.methods.offline import offline, paired
+from limbeck.methods.offline import offline
+from limbeck.pairing import paired
 from limbeck.terms import Match
 
 

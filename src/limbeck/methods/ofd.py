@@ -18,7 +18,8 @@ from limbeck.errors import Mistake
 from limbeck.losses import ofd_margin
 from limbeck.members import Frozen, Network
 from limbeck.method import Method, Setting
-from limbeck.methods.offline import deepening, offline, paired
+from limbeck.methods.offline import deepening, offline
+from limbeck.pairing import paired
 from limbeck.ranks import mean_over_ranks
 from limbeck.seen import Batch
 from limbeck.terms import Match

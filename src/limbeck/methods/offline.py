@@ -11,6 +11,7 @@ from limbeck.errors import Mistake
 from limbeck.members import Frozen, Member, Network
 from limbeck.method import Method, Setting, Stage
 from limbeck.methods.answers import towards
+from limbeck.pairing import paired
 from limbeck.process import Schedule, Scheduled
 from limbeck.tasks import Task
 from limbeck.terms import Supervise, Term
@@ -40,15 +41,6 @@ def offline(student: Network, teacher: Network | Frozen, setting: Setting, pulls
         terms={"ce": Supervise("student", setting.task), **{name: term for name, (term, _) in pulls.items()}},
         process=Scheduled({"ce": ce, **{name: weight for name, (_, weight) in pulls.items()}}),
     )
-
-
-def paired(student: Network, teacher: Network) -> list[tuple[str, str]]:
-    """(student stage, teacher stage), shallow to deep; networks with different numbers of stages meet at their last.
-
-    The standard benchmark pairs its taps `feat[1:-1]` in the same way: all stages, neither stem nor pooled feature.
-    """
-    count = min(len(student.stages), len(teacher.stages))
-    return list(zip(student.stages[-count:], teacher.stages[-count:], strict=True))
 
 
 def flows(student: Network, teacher: Network, *, stem: bool = False, suffix: str = "") -> dict[str, Flow]:

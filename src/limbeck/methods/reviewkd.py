@@ -16,6 +16,7 @@ from limbeck.connectors import AsMap, Resize, Shape, as_map, map_shape
 from limbeck.losses import hcl
 from limbeck.members import Member, Network
 from limbeck.method import Method, Setting
+from limbeck.pairing import paired
 from limbeck.process import Scheduled, ramp
 from limbeck.seen import Outputs, Seen
 from limbeck.terms import Match, Supervise
@@ -79,12 +80,6 @@ class Review(Member):
         return levels
 
 
-def levels(network: Network, count: int, *, before_activation: bool, after: Sequence[str]) -> list[str]:
-    """A network's last stages and what comes after them, shallow first: the taps that are reviewed."""
-    suffix = ".pre" if before_activation else ""
-    return [stage + suffix for stage in network.stages[-count:]] + list(after)
-
-
 def deepest(student: Network, teacher: Network) -> list[str]:
     """What both have behind their stages: the pooled feature, or a pyramid's in segmentation (`psp`); or nothing."""
     further: list[str] = ["pooled", "psp"]
@@ -96,8 +91,8 @@ def reviewkd(student: Network, teacher: Network, setting: Setting, *, weight: fl
     """CE + weight * min(1, progress / warm_up) * sum over levels of HCL(fused student level, teacher level).
 
     The teacher is tapped before the activations, and at its pooled feature, in whose place segmentation has what the
-    heads' pyramids give, where both networks have such, and depth nothing. Networks with different numbers of stages
-    meet at their last ones.
+    heads' pyramids give, where both networks have such, and depth nothing. Levels are the
+    stages that pair.
 
     Args:
         student: Learns.
@@ -112,10 +107,10 @@ def reviewkd(student: Network, teacher: Network, setting: Setting, *, weight: fl
     Source: Chen et al., Distilling Knowledge via Knowledge Review, CVPR 2021, arXiv:2104.09044. The authors' CIFAR
     script leaves the teacher in train mode; here it is in eval mode.
     """
-    count = min(len(student.stages), len(teacher.stages))
+    suffix, pairs = ".pre" if student_before_activation else "", paired(student, teacher)
     after = deepest(student, teacher)
-    own = levels(student, count, before_activation=student_before_activation, after=after)
-    sources = levels(teacher, count, before_activation=True, after=after)
+    own = [*(stage + suffix for stage, _ in pairs), *after]
+    sources = [*(f"{stage}.pre" for _, stage in pairs), *after]
     names = [f"level{i}" for i in range(1, len(own) + 1)]
     pull = ramp(weight, over=warm_up)
     return Method(

@@ -13,7 +13,8 @@ from limbeck.connectors import AsMap, Resize, Shape, as_map, map_shape
 from limbeck.errors import Mistake
 from limbeck.members import Network
 from limbeck.method import Method, Setting
-from limbeck.methods.offline import offline, paired
+from limbeck.methods.offline import offline
+from limbeck.pairing import paired
 from limbeck.seen import Seen
 from limbeck.terms import Term, full
 

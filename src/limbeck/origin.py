@@ -1,0 +1,33 @@
+"""What a source of networks says of one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from limbeck.members import Statistics
+
+DISTILLED = "distilled:"
+"""Before the name of a vision transformer of timm: given a distillation token."""
+
+WITH_WEIGHTS = ("timm", "torchvision", "hf")
+"""Sources whose networks come with weights of their own."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How a source builds a network, and what it says of the images that the network expects.
+
+    Attributes:
+        build: Makes an untrained one.
+        pretrained: Makes one with the source's own weights; None where it has none.
+        statistics: Of its images; None where it does not say.
+        fixed_size: Side of the only images that it takes, in pixels; None where it takes all.
+    """
+
+    build: Callable[[], nn.Module]
+    pretrained: Callable[[], nn.Module] | None = None
+    statistics: Statistics | None = None
+    fixed_size: int | None = None
