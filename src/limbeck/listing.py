@@ -55,7 +55,7 @@ def taps_of(name: str, size: int | None = None, teacher: str | None = None, *, e
 
     Args:
         name: The network.
-        size: Side of its images, in pixels; None is the one that it insists on, or 32.
+        size: Side of its images, in pixels; None is the one that either insists on, or 32.
         teacher: Another network: which of its stages would teach which of the first is listed too.
         everything: List every layer that returns a tensor, too.
     """
@@ -66,13 +66,14 @@ def taps_of(name: str, size: int | None = None, teacher: str | None = None, *, e
     settings = [NetworkSettings.model_validate(one) for one in (name, teacher) if one is not None]
     for one in settings:
         check_network(one)
-    network, *others = [untrained(one.name, size) for one in settings]
+    side = size or max(untrained(one.name).size[1] for one in settings)
+    network, *others = [untrained(one.name, side) for one in settings]
     text = _taps(network, everything)
     return "\n\n".join([text, *(f"{_taps(other, everything)}\n\n{shown(network, other)}" for other in others)])
 
 
 def _taps(network: Network, everything: bool) -> str:
-    more = [address for address in network.found.layouts if not address.endswith(":in")] if everything else []
+    more = [address for address in network.found.layouts if ":in" not in address] if everything else []
     network.tap([*network.addresses, *more])
     rows = [_row(network, tap) for tap in sorted(network.addresses, key=_depth)]
     rows += [_row(network, tap) for tap in more if tap not in network.addresses.values()]
@@ -85,7 +86,7 @@ def _taps(network: Network, everything: bool) -> str:
 def _row(network: Network, tap: str) -> tuple[str, ...]:
     from limbeck.pairing import stride
 
-    step = stride(network, network.as_map(tap)) if network.layout(tap) is not None else None
+    step = stride(network, network.as_map(tap)) if len(network.shape(tap)) > 1 and network.layout(tap) else None
     stage = "*" if tap in network.stages else " "
     return (stage, tap, " x ".join(map(str, network.shape(tap))), "" if step is None else f"{step:g}",
             network.addresses.get(tap, tap))

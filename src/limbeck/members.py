@@ -168,8 +168,7 @@ class Network(Member):
     @property
     def of_tokens(self) -> bool:
         """Whether its last stage is tokens, as a vision transformer's."""
-        layout = self.layout(self.stages[-1]) if self.stages else None
-        return layout is not None and layout.kind == "tokens"
+        return bool(self.stages) and self.holds_tokens(self.stages[-1])
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -230,6 +229,11 @@ class Network(Member):
     def layout(self, tap: str) -> Layout | None:
         """How the tensor behind a tap holds places and channels, before it is read as anything; None for vectors."""
         return self.found.layouts.get(Address.parse(self.resolve(tap)).tensor)
+
+    def holds_tokens(self, tap: str) -> bool:
+        """Whether a tap's places are tokens', however it reads them; a single token has none."""
+        layout = self.layout(tap)
+        return layout is not None and layout.kind == "tokens" and len(self.shape(tap)) > 1
 
     def as_map(self, tap: str) -> str:
         """The tap that reads this one's tensor as a map (N, C, H, W): itself where it is one."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from limbeck.config import NetworkSettings
 from limbeck.data import Data
@@ -14,7 +17,7 @@ from limbeck.known import DESCRIPTION, description, is_run, known_classes
 from limbeck.members import STATISTICS, Network, Statistics
 from limbeck.naming import BY_ORDER, Names, match_classes
 from limbeck.networks.checkpoints import load_into, read_state
-from limbeck.origin import DISTILLED, WITH_WEIGHTS
+from limbeck.origin import DISTILLED, WITH_WEIGHTS, Origin
 from limbeck.origins import check, origin_of
 from limbeck.tasks import Task
 
@@ -81,8 +84,8 @@ def open_network(settings: NetworkSettings, data: Data, *, finished: bool = Fals
         say(f"{settings.name} takes images of {fixed} x {fixed} pixels alone: those of {data.image_size[0]} x "
             f"{data.image_size[1]} are resized. Its setting `size` builds it for others.")
     places, unmatched = (None, None) if own is None else _Match(finished, features, say).of(settings, own, data)
-    network = Network(module, name=settings.name, size=size, statistics=_statistics(settings, source.statistics, data),
-                      resize=bool(other), factory=source.build, places=places)
+    statistics = _statistics(settings, source.statistics, data)
+    network = _looking(module, source, settings.name, size, statistics, resize=bool(other), places=places)
     network.unmatched = unmatched
     _check_answer(network, data)
     return network
@@ -123,16 +126,33 @@ def untrained(name: str, size: int | None = None, *, classes: int = 10) -> Netwo
 
     Args:
         name: What a user calls it; a run's folder too.
-        size: Side of its images in pixels; None is the one that it insists on, or 32.
+        size: Side of its images in pixels; None is the one that it insists on, else 32, or 224 where that is too small.
         classes: Number of logits.
     """
     if is_run(name):
         about = description(Path(name))
         name, size, classes = about["name"], size or about["size"][1], len(about["classes"])
     source = origin_of(name, classes, size)
-    side = size or source.fixed_size or 32
-    return Network(source.build(), name=name, size=(3, side, side), factory=source.build,
-                   statistics=source.statistics or STATISTICS["identity"])
+    statistics = source.statistics or STATISTICS["identity"]
+    sides = [size or source.fixed_size or 32, *[224] * (size is None and source.fixed_size is None)]
+    for side in sides[:-1]:
+        with suppress(Mistake):
+            return _looking(source.build(), source, name, (3, side, side), statistics)
+    return _looking(source.build(), source, name, (3, sides[-1], sides[-1]), statistics)
+
+
+def _looking(module: nn.Module, source: Origin, name: str, size: tuple[int, int, int], statistics: Statistics,
+             **more: Any) -> Network:
+    """A network that looks at images of this size.
+
+    Raises:
+        Mistake: If it cannot.
+    """
+    try:
+        return Network(module, name=name, size=size, statistics=statistics, factory=source.build, **more)
+    except RuntimeError as problem:
+        raise Mistake(f"{name} cannot look at images of {size[1]} x {size[2]} pixels: {problem}. Set its `size` to "
+                      f"what it can, or data.size for everyone.") from None
 
 
 def describe(network: Network, classes: tuple[str, ...], task: Task) -> dict[str, Any]:

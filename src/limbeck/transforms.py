@@ -119,3 +119,14 @@ def transform(kind: str, student: Shape, teacher: Shape) -> nn.Module:
         raise Mistake(f"there is no transform '{kind}'; {nearest(kind, TRANSFORMS)}")
     own, wanted = map_shape(student), map_shape(teacher)
     return nn.Sequential(AsMap(), *TRANSFORMS[kind](own, wanted, min(512, wanted[0], own[0])))
+
+
+def as_target(teacher: Shape, *, tokens: bool) -> nn.Module:
+    """The teacher's representation as transforms are held against it: a map.
+
+    Args:
+        teacher: The teacher tap's shape.
+        tokens: Whether its places are tokens of a transformer, some of whose channels are much larger than the rest:
+            each is brought to mean 0 and variance 1 over its channels.
+    """
+    return nn.Sequential(AsMap(), *[OverChannels(map_shape(teacher)[0], learned=False)] * tokens)

@@ -25,6 +25,7 @@ REFUSED = {
     "crd": "one answer an image, as it tells each image from those of other classes",
     "okddip": "one answer an image, as its attention is between one vector an image",
     "byot": "one answer an image, as its exits give",
+    "deit": "one answer an image, as the class and the distillation token give",
     "end2": "one answer an image, as its ensemble has one Dirichlet an image",
     "ffl": FUSED, "ffsd": FUSED,
     "mlkd": "looks at further views of each image",

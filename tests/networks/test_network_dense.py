@@ -196,7 +196,7 @@ def test_torchvisions_segmentation_networks_are_networks(name, taps):
     settings = NetworkSettings(name=f"torchvision:{name}")
     check_network(settings)
     torch.manual_seed(0)
-    module, _ = untrained(settings.name, classes=5)
+    module = untrained(settings.name, classes=5).module
     network = Network(module, name=name, size=(3, 33, 49), statistics=STATISTICS["imagenet"])
     assert network.shape("logits") == (5, 33, 49)
     assert (network.num_classes, len(network.stages)) == (5, 4)

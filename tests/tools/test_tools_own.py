@@ -180,7 +180,7 @@ def test_it_trains_from_the_command_line(limbeck: Callable[..., int], own: Own, 
 def test_a_network_may_lie_in_a_file_too(own: Own) -> None:
     place = own("def own(num_classes):\n    return nn.Linear(1, num_classes)\n")
     check_network(NetworkSettings(name=f"py:{place}"))
-    module, _ = untrained(f"py:{place}", classes=7)
+    module = untrained(f"py:{place}", classes=7).module
     assert module.out_features == 7
 
 

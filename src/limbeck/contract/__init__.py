@@ -155,16 +155,19 @@ def _trials(method: str, options: dict[str, Any]) -> list[Trial]:
 
 
 def _fitting(trial: Trial) -> Trial:
-    """The trial on classes, or else on the first task for which its method is made.
+    """The trial on classes, or else on the first task for which its method is made; of a student whom it takes.
+
+    DeiT's takes transformers with a distillation token alone.
 
     Raises:
-        Mistake: If it can be built on none, as it says on classes.
+        Mistake: If it can be built for none, as it says on classes.
     """
     refused: list[Mistake] = []
-    for task in TASKS:
+    for task, kind in ((task, kind) for task in TASKS for kind in ("cnn", "deit")):
+        fitting = replace(trial, task=task, networks=(kind, "cnn"))
         try:
-            stages(replace(trial, task=task))
-            return replace(trial, task=task)
+            stages(fitting)
+            return fitting
         except Mistake as mistake:
             refused.append(mistake)
     raise refused[0]
@@ -173,7 +176,7 @@ def _fitting(trial: Trial) -> Trial:
 def _further(trial: Trial) -> Mapping[str, Callable[[], None]]:
     """What is looked at where terms are scalars."""
     around = {}
-    if wiring.needs_teacher(trial.method) and trial.task == "classification":
+    if wiring.needs_teacher(trial.method) and trial.task == "classification" and trial.networks == ("cnn", "cnn"):
         around = {what: partial(terms_are_scalars, replace(trial, networks=networks)) for what, networks in
                   (("a CNN teaches a ViT", ("vit", "cnn")), ("a ViT teaches a CNN", ("cnn", "vit")))}
     checks = CHECKS | (CLAIMS if claims_of(trial) else {}) | (SEARCH_CHECKS if can_search(trial) else {})

@@ -91,6 +91,15 @@ class TinyDepth(nn.Sequential):
                      **{f"stage{i}.pre": f"{i}.1" for i in range(1, 4)}, "decoder1": "6"}
 
 
-NETS: dict[str, Callable[..., nn.Module]] = {"cnn": TinyNet, "vit": TinyViT, "scene": TinyScene, "room": TinyDepth}
+def tiny_deit(width: int = 8, num_classes: int = CLASSES, *, dropout: float = 0.0) -> nn.Module:
+    """timm's transformer with a distillation token: four blocks over 4 x 4 patches."""
+    from timm.models.deit import VisionTransformerDistilled
+
+    return VisionTransformerDistilled(img_size=SIZE[1], patch_size=4, embed_dim=width, depth=4, num_heads=2,
+                                      mlp_ratio=2, num_classes=num_classes, proj_drop_rate=dropout)
+
+
+NETS: dict[str, Callable[..., nn.Module]] = {"cnn": TinyNet, "vit": TinyViT, "deit": tiny_deit, "scene": TinyScene,
+                                             "room": TinyDepth}
 OF_MAPS = {"segmentation": "scene", "depth": "room"}
 """Which of these answer a task with maps."""

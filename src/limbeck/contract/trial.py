@@ -91,7 +91,7 @@ class Trial:
     def label(self) -> str:
         more = [f"{k}={v}" for k, v in (self.options | self.further).items()]
         more += [f"stage{self.stage}"] * bool(self.stage) + [self.task] * (self.task != "classification")
-        return "-".join([self.method, *more, *(["to".join(reversed(self.networks))] if "vit" in self.networks else [])])
+        return "-".join([self.method, *more, *["to".join(reversed(self.networks))] * (self.networks != ("cnn", "cnn"))])
 
 
 def tiny(width: int = 8, *, seed: int = 0, kind: str = "cnn", **options: Any) -> Network:

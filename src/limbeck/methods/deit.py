@@ -15,6 +15,7 @@ from torch import nn
 from limbeck.losses import hard_ce, soft_kl
 from limbeck.members import Network
 from limbeck.method import Method, Setting
+from limbeck.methods.answers import whole_images
 from limbeck.networks.distilled import Distilled
 from limbeck.origin import DISTILLED
 from limbeck.process import Scheduled
@@ -46,6 +47,7 @@ def deit(student: Network, teacher: Network, setting: Setting, *, form: Literal[
     arXiv:2012.12877. The released code divides the soft distance by the number of classes too; here, as in timm, it is
     not.
     """
+    whole_images("deit", setting.task, "the class and the distillation token give")
     if "logits.distillation" not in student.addresses:
         student = _with_token(student)
     distance = hard_ce if form == "hard" else partial(soft_kl, temperature=temperature)

@@ -11,9 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import nn
-
-from limbeck.connectors import AsMap, map_shape
 from limbeck.errors import Mistake, nearest
 from limbeck.losses import hcl
 from limbeck.members import Network
@@ -21,7 +18,7 @@ from limbeck.method import Method, Setting
 from limbeck.methods.answers import towards
 from limbeck.process import Scheduled
 from limbeck.terms import Match, Supervise, Term
-from limbeck.transforms import OverChannels, transform
+from limbeck.transforms import as_target, transform
 
 
 @dataclass(frozen=True)
@@ -105,24 +102,20 @@ def distpro(student: Network, teacher: Network, setting: Setting, *,
         f"t{_short(source)}>s{_short(tap)}/{kind}": _pathway(student, teacher, tap, source, kind, before_activation)
         for i, source in enumerate(sources, start=1) for j, tap in enumerate(pulled, start=1)
         if j * len(sources) >= i * len(pulled) or not triangular for kind in kinds}
-    weights = dict.fromkeys(terms, 1.0)
-    if kl:
-        terms["kl"] = towards(setting.task, "student", "teacher", temperature=temperature)
+    further = {"kl": towards(setting.task, "student", "teacher", temperature=temperature)} if kl else {}
     return Method(
         members={"student": student},
         frozen={"teacher": teacher},
-        terms={"ce": Supervise("student", setting.task), **terms},
-        process=Scheduled({"ce": 1.0, **weights, **({"kl": kl} if kl else {})}),
+        terms={"ce": Supervise("student", setting.task), **terms, **further},
+        process=Scheduled({"ce": 1.0, **dict.fromkeys(terms, 1.0), **dict.fromkeys(further, kl)}),
     )
 
 
 def _pathway(student: Network, teacher: Network, tap: str, source: str, kind: str, before_activation: bool) -> Match:
     own, target = (_before(n, t) if before_activation else t for n, t in ((student, tap), (teacher, source)))
-    layout = teacher.layout(target)
-    tokens = layout is not None and layout.kind == "tokens" and len(teacher.shape(target)) > 1
-    plain = [OverChannels(map_shape(teacher.shape(target))[0], learned=False)] if tokens else []
-    return Match(f"student.{own}", f"teacher.{target}", hcl, connect_source=nn.Sequential(AsMap(), *plain),
-                 connect=transform(kind, student.shape(own), teacher.shape(target)))
+    return Match(f"student.{own}", f"teacher.{target}", hcl,
+                 connect=transform(kind, student.shape(own), teacher.shape(target)),
+                 connect_source=as_target(teacher.shape(target), tokens=teacher.holds_tokens(target)))
 
 
 def _before(network: Network, tap: str) -> str:
