@@ -60,7 +60,7 @@ class Cosines:
 def _last_stages(method: Method, names: Sequence[str]) -> Mapping[str, str]:
     """Address of each network's last stage; branches have those that their method reads."""
     found = {}
-    for name in names:
+    for name in names if len(names) > 1 else ():  # a network alone is not tapped: its compiled code would be made anew
         member = method.members[name]
         if isinstance(member, Network | Branch) and member.stages:
             found[name] = f"{name}.{member.stages[-1]}"
