@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limbeck import __version__
 from limbeck.errors import Mistake, nearest
 from limbeck.export.shipment import INPUT, OUTPUT, Shipment, as_large
 from limbeck.runs import plain_weights
@@ -117,7 +116,7 @@ def onnx_session(path: Path) -> Answer:
 
 def note(shipment: Shipment) -> dict[str, str]:
     """What a file says of itself, as every format can hold it."""
-    return {KEY: json.dumps({**shipment.about, "limbeck": __version__, "torch": str(torch.__version__)})}
+    return {KEY: json.dumps(shipment.about)}
 
 
 FORMATS = {one.name: one for one in (

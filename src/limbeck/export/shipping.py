@@ -25,6 +25,7 @@ from limbeck.files import unwritable, write_whole, written_beside
 from limbeck.finished import Finished
 from limbeck.members import Network
 from limbeck.runs import Run, about
+from limbeck.sources import open_network
 
 NAME, INT8 = "student", ".int8.onnx"
 CALIBRATION = 128  # training images that show the range of every activation
@@ -164,9 +165,10 @@ class _Work:
     def rows(self) -> list[Row]:
         """Teacher, student and files, with what they cost."""
         networks = {NAME: self.shipment.network}
-        if self.finished.job.teacher is not None:
-            try:
-                networks = {"teacher": self.finished.teacher().eval(), **networks}
+        if (teacher := self.finished.job.teacher) is not None:
+            try:  # whatever classes it knows: only its cost is asked for
+                networks = {"teacher": open_network(teacher, self.finished.data, finished=True, features=True).eval(),
+                            **networks}
             except Mistake as mistake:
                 self.notes.append(f"the teacher is not in the table: {mistake}")
         rows = [self._network(*named) for named in networks.items()] + self.made
