@@ -52,7 +52,8 @@ class Family:
 
     def module(self) -> nn.Module:
         source, _, name = self.name.partition(":")
-        make: Callable[..., nn.Module] = {"timm": timm.create_model, "torchvision": torchvision.models.get_model}[source]
+        makers = {"timm": timm.create_model, "torchvision": torchvision.models.get_model}
+        make: Callable[..., nn.Module] = makers[source]
         return make(name, num_classes=CLASSES, **self.options)
 
 
