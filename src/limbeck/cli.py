@@ -41,7 +41,7 @@ Catalogue = Enum("Catalogue", {"methods": "methods", "networks": "networks", "da
 Form = Enum("Form", {"text": "text", "markdown": "markdown", "latex": "latex", "csv": "csv"})
 Picture = Enum("Picture", {"curves": "curves", "scores": "scores", "losses": "losses", "rates": "rates",
                            "process": "process", "students": "students", "lengths": "lengths", "features": "features",
-                           "correlations": "correlations", "attention": "attention"})
+                           "correlations": "correlations", "attention": "attention", "predictions": "predictions"})
 
 
 @app.command()
@@ -192,16 +192,19 @@ def report_(runs: Annotated[list[Path], typer.Argument(help="folders of runs")],
 def plot(what: Annotated[Picture, typer.Argument(help="what to draw")],
          runs: Annotated[list[Path], typer.Argument(help="folders of runs; a process may be its file")],
          out: Annotated[Path | None, typer.Option(help="PNG, SVG or PDF; WHAT.png by default")] = None,
+         images: Annotated[int | None, typer.Option(help="how many predictions (4) or attention (6) show")] = None,
          device: Device = None) -> None:
     """Draw curves or scores of runs, the losses or rates of one, or the process that a search found.
 
     Of runs of several lengths: lengths, scores against epochs. Of groups: students, their scores by how many learn
     together. Of finished runs also: features, how the network places its test images (t-SNE); correlations, how far its
-    mean logits of each class are from its teacher's; attention, where everyone in one run looks.
+    mean logits of each class are from its teacher's; attention, where everyone in one run looks; predictions of
+    segmentation or depth, beside truth and teacher.
     """
     from limbeck.report import pictures
 
-    typer.echo(f"wrote {pictures.draw(what.value, runs, out or Path(f'{what.value}.png'), device=device)}")
+    file = pictures.draw(what.value, runs, out or Path(f"{what.value}.png"), device=device, images=images)
+    typer.echo(f"wrote {file}")
 
 
 @app.command()

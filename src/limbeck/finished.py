@@ -39,13 +39,15 @@ class Finished:
     device: torch.device
 
     @classmethod
-    def reopen(cls, folder: Path, *, source: str | None = None, device: str | None = None) -> Finished:
+    def reopen(cls, folder: Path, *, source: str | None = None, device: str | None = None,
+               data: Data | None = None) -> Finished:
         """Open a run.
 
         Args:
             folder: Of the run.
             source: Other data with the same classes; None opens the run's own.
             device: `cpu`, `cuda`, `mps`; None takes the best.
+            data: What the source holds, where it is open already.
 
         Raises:
             Mistake: If the run is not finished, or the data does not fit it.
@@ -56,7 +58,8 @@ class Finished:
             raise Mistake(f"{folder} is not finished: it holds no network yet. `limbeck resume {folder}` goes on with "
                           f"it.")
         place = engine.start(device).device
-        data = open_data(job.data if source is None else job.data.model_copy(update={"source": source}))
+        if data is None:
+            data = open_data(job.data if source is None else job.data.model_copy(update={"source": source}))
         if not data.classes:
             known = known_classes(job.student.model_copy(update={"name": str(folder)})) or ()
             data = replace(data, classes=tuple(names[0] for names in known))

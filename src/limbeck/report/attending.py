@@ -23,7 +23,7 @@ from limbeck.losses import attention_map
 from limbeck.members import Network
 from limbeck.method import Method
 from limbeck.methods.fusing import Fusion
-from limbeck.report.look import INK, MUTED, WIDE, styled
+from limbeck.report.look import INK, MUTED, WIDE, bare, styled
 from limbeck.seen import Batch, Clock
 from limbeck.terms import full
 
@@ -142,9 +142,7 @@ def attention(found: Looks) -> Figure:
 
 def _draw(axes: Axes, image: NDArray[np.float32], attention: NDArray[np.float32] | None = None) -> None:
     """An image; with attention over it, itself in grey."""
-    axes.set(xticks=[], yticks=[])
-    axes.grid(False)
-    axes.spines[:].set_visible(False)
+    bare(axes)
     if attention is None:
         axes.imshow(image.clip(0, 1), interpolation="nearest")
         return

@@ -11,7 +11,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from limbeck.report.answers import Answers
-from limbeck.report.look import INK, PAPER, class_colors, panel_grid, styled, titled
+from limbeck.report.look import INK, PAPER, bare, class_colors, panel_grid, styled, titled
 
 _MOST_NAMED = 20
 
@@ -44,10 +44,8 @@ def _draw(axes: Axes, places: NDArray[np.float32], found: Answers) -> None:
     order = np.random.default_rng(0).permutation(len(places))  # no class lies on top of all others
     size = float(np.clip(20000 / len(places), 3, 22))
     axes.scatter(places[order, 0], places[order, 1], s=size, c=colors[found.targets[order]], alpha=0.75, linewidths=0)
-    axes.set(xticks=[], yticks=[])
+    bare(axes)
     axes.set_aspect("equal", adjustable="datalim")
-    axes.grid(False)
-    axes.spines[:].set_visible(False)
     if len(found.classes) > _MOST_NAMED:
         return
     for number, name in enumerate(found.classes):

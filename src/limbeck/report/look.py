@@ -111,6 +111,13 @@ def panel_grid(count: int) -> tuple[Figure, Sequence[Axes]]:
     return grid(count, columns, width=width, height=width / columns + 0.1)
 
 
+def bare(axes: Axes) -> None:
+    """A panel that is an image: no axes, no grid, no frame."""
+    axes.set(xticks=[], yticks=[])
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+
+
 def titled(axes: Axes, title: str, below: str) -> None:
     """A panel's title, and a line under it that says more."""
     axes.set_title(title, pad=22)

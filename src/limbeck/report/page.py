@@ -13,6 +13,7 @@ from limbeck.files import write_whole
 from limbeck.progress import duration
 from limbeck.recorded import Recorded
 from limbeck.report import plots
+from limbeck.report.dense import said
 from limbeck.report.details import every_run
 from limbeck.report.grouping import METRICS, Row, changed, names, rows, with_deviation
 from limbeck.report.outcome import Outcome
@@ -48,7 +49,7 @@ def write_page(folders: Iterable[Path], out: Path, *, title: str = "Distillation
     """
     table = rows(folders)
     file = Path(out) / "report.html" if Path(out).is_dir() else Path(out)
-    sections = (_gains, _scores, groups, _training, _processes, every_run)
+    sections = (_gains, _scores, groups, said, _training, _processes, every_run)
     parts = [_head(table, title), *(write(table) for write in sections), _foot()]
     write_whole(file, _DOCUMENT.format(title=escape(title), sheet=SHEET, body="\n".join(filter(None, parts))))
     return file

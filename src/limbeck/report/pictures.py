@@ -12,7 +12,7 @@ from limbeck.finished import Finished
 from limbeck.members import Network
 from limbeck.rebuilt import Rebuilt
 from limbeck.recorded import Recorded
-from limbeck.report import attending, correlating, embedding, pathways, plots
+from limbeck.report import attending, comparing, correlating, embedding, pathways, plots, predicting
 from limbeck.report.answers import Answers, answers
 from limbeck.report.fast import lengths
 from limbeck.report.grouping import Row, names
@@ -27,30 +27,37 @@ if TYPE_CHECKING:
 _FORMATS = (".png", ".svg", ".pdf")
 
 
-def draw(what: str, runs: Sequence[Path], out: Path, *, device: str | None = None) -> Path:
+def draw(what: str, runs: Sequence[Path], out: Path, *, device: str | None = None,
+         images: int | None = None) -> Path:
     """Draw one picture into a file.
 
     Args:
         what: `curves` or `scores` of all runs; `students`: scores of groups by their number; `lengths`: scores by the
             length of training; `losses` or `rates` of one
             run; `process` of one search run or process file; `features` or `correlations` of finished runs, a panel
-            each, from their networks and test data; `attention` of everyone in one finished run.
+            each, from their networks and test data; `attention` of everyone in one finished run; `predictions` of
+            segmentation or depth, of finished runs and their teachers beside the truth.
         runs: Folders of runs.
         out: PNG, SVG or PDF.
         device: What networks run on; None takes the best.
+        images: How many `attention` and `predictions` show, at most; None leaves it to them.
 
     Raises:
-        Mistake: If the file is of another kind, there are too many runs for the picture, or a run is not finished.
+        Mistake: If the file is of another kind, the picture shows no images, there are too many runs for it,
+            or a run is not finished.
     """
     if out.suffix.lower() not in _FORMATS:
         raise Mistake(f"a picture is a file of {', '.join(_FORMATS)}; got {out}. Give --out with one of these endings.")
-    figure = _figure(what, runs, device)
+    if images is not None and (what not in ("attention", "predictions") or images < 1):
+        raise Mistake(f"--images is how many images, 1 or more, a picture of attention or predictions shows; got "
+                      f"{images} for {what}. Leave it out, or draw one of them.")
+    figure = _figure(what, runs, device, images)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=150)
     return out
 
 
-def _figure(what: str, runs: Sequence[Path], device: str | None) -> Figure:
+def _figure(what: str, runs: Sequence[Path], device: str | None, images: int | None) -> Figure:
     if what in ("curves", "scores", "lengths", "students"):  # of a sweep's folder too
         runs = [run for folder in runs for run in runs_in(folder) or [folder]]
     if what in ("curves", "scores"):
@@ -61,13 +68,18 @@ def _figure(what: str, runs: Sequence[Path], device: str | None) -> Figure:
         return students(rows(runs))
     if what in ("features", "correlations"):
         return _of_networks(what, runs, device)
+    if what == "predictions":
+        named = _titled(predicting.taught_or_alone(rows(runs)))
+        return comparing.predictions(predicting.predicted(named, count=images or predicting.IMAGES, device=device),
+                                     captioned=True)
     if len(runs) != 1:
         raise Mistake(f"a picture of {what} shows one run; got {len(runs)}. Give one folder.")
     if what == "process":
         return pathways.process(Recorded.load(Run(runs[0]).process if runs[0].is_dir() else runs[0]))
     if what == "attention":
         run = Rebuilt.of(runs[0], device=device)
-        return attending.attention(attending.looks(run.method, run.test(), run.parts.data.classes))
+        return attending.attention(attending.looks(run.method, run.test(), run.parts.data.classes,
+                                               count=images or attending.ROWS))
     (one,) = read_all(runs)
     return plots.losses(one) if what == "losses" else plots.rates(one)
 
