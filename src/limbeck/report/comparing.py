@@ -44,9 +44,10 @@ def predictions(found: Predictions, *, narrow: bool = False, captioned: bool = F
     below = not down and all(len(column.network) * 0.065 < side for column in columns)
     words = fill(found.caption, int(total * 14)) if captioned else ""
     above = 0.25 * lines if down else 0.17 * max(head.count("\n") + 1 for head in heads) + 0.2 * below
-    above += (0.16 * words.count("\n") + 0.3) * captioned
-    figure = Figure((total, above + lines * side * height / width + 0.75))
-    figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
+    caption = (0.16 * words.count("\n") + 0.3) * captioned
+    figure = Figure((total, above + caption + lines * side * height / width + 0.75))
+    free = (0, 0, 1, 1 - caption / figure.get_figheight())
+    figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.03, wspace=0, hspace=0, rect=free)
     panels = figure.subplots(lines, across, squeeze=False)
     for column, head, own in zip(columns, heads, panels if down else panels.T, strict=True):
         for axes, picture in zip(own, column.pictures, strict=False):
@@ -57,7 +58,7 @@ def predictions(found: Predictions, *, narrow: bool = False, captioned: bool = F
             own[0].annotate(column.network, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points",
                             color=MUTED, fontsize=8)
     if captioned:
-        figure.suptitle(words, x=0.01, ha="left", color=MUTED, fontsize=9)
+        figure.text(0.01, 1 - 0.06 / figure.get_figheight(), words, va="top", color=MUTED, fontsize=9)
     _key(figure, found, panels)
     return figure
 
