@@ -227,9 +227,9 @@ def together(bench: Bench, rounds: int) -> list[tuple[str, float, str]]:
 
     method = group.method
     seen = method.see(bench.batch, group.clock)
-    maps = {f"{name}.{stage}": seen.detached(f"{name}.{stage}").requires_grad_(name == "leader")
-            for name in ("student1", "student2", "leader") for stage in method.student().stages}
     auxiliary = [method.members[name] for name in ("fusion", "decoder", "carrier_student2", "carrier_leader")]
+    maps = {address: seen.detached(address).requires_grad_(address.startswith("leader."))
+            for member in auxiliary for address in member.reads}
 
     def modules() -> None:
         known: dict[str, dict[str, torch.Tensor]] = {}
