@@ -73,7 +73,7 @@ class Outcome:
         method, process = self.job.method.name, self.job.process
         if self.verb == "search":
             return "search" if method == "distpro" else f"search of {method}"
-        if method != "distpro" and process.file is None:
+        if method != "distpro" and process.file is None and process.use == "whole":
             return method
         use = _PROCESS_USES.get(process.use, "" if method == "distpro" else "searched process")
         return f"{method}, {use}" if use else method
