@@ -58,7 +58,8 @@ def predictions(found: Predictions, *, narrow: bool = False, captioned: bool = F
             own[0].annotate(column.network, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points",
                             color=MUTED, fontsize=8)
     if captioned:
-        figure.suptitle(words, x=0.01, y=1 - 0.06 / figure.get_figheight(), ha="left", va="top", color=MUTED, fontsize=9)
+        top = 1 - 0.06 / figure.get_figheight()
+        figure.suptitle(words, x=0.01, y=top, ha="left", va="top", color=MUTED, fontsize=9)
     _key(figure, found, panels)
     return figure
 
