@@ -18,6 +18,7 @@ from limbeck.errors import Mistake
 from limbeck.known import known_classes
 from limbeck.origins import origin_of
 from limbeck.sources import check_network, describe, open_network
+from limbeck.tasks.classification import Classification
 
 ABSENT = importlib.util.find_spec("transformers") is None
 needs_it = pytest.mark.skipif(ABSENT, reason="transformers is not installed: pip install 'limbeck[hf]'")
@@ -130,7 +131,7 @@ def test_the_head_of_the_class_token_alone_or_with_the_distillation_token(tmp_pa
 @needs_it
 def test_a_run_says_how_it_is_built_again(tmp_path: Path) -> None:
     network = open_network(settings(saved(tmp_path, "ViT"), size=16), data())
-    about = describe(network, tuple("abcd"))
+    about = describe(network, tuple("abcd"), Classification())
     again = origin_of(about["name"], 4, about["size"][1]).build()
     assert {key: x.shape for key, x in again.state_dict().items()} == {
         key: x.shape for key, x in network.module.state_dict().items()}
