@@ -37,7 +37,7 @@ def packable(settings: DataSettings, data: Data) -> Source:
 def _part(split: Split) -> Part:
     if not isinstance(split.store, Images):
         raise Mistake(f"packing needs images in memory; these {len(split)} are streamed. Give a smaller --size")
-    return Part(split.store.pixels[split.index], split.labels)
+    return Part(split.store.sample(split.index), split.labels)
 
 
 def main() -> None:

@@ -141,7 +141,7 @@ class _NamedMember(Member):
         super().__init__()
         self.member, self.own = member, own
         self.reads, self.answers = tuple(called(address, own) for address in member.reads), member.answers
-        self.labelled, self.indexed, self.auxiliary = member.labelled, member.indexed, member.auxiliary
+        self.labelled, self.indexed, self.auxiliary = member.labelled, member.indexed, dict(member.auxiliary)
 
     def forward(self, seen: Seen) -> Outputs:
         outputs: Outputs = self.member(seen.under(self.own))

@@ -118,7 +118,7 @@ def test_the_line_that_builds_a_network_builds_it(name: str) -> None:
     import limbeck.networks
     from limbeck.sources import untrained
 
-    module, _ = untrained(name, classes=3)
+    module = untrained(name, 32, classes=3).module
     made = Network(module, name=name, size=(3, 32, 32), statistics=STATISTICS).eval()
     line = described(made, (3, 32, 32), "it", ())["build"]
     known = {"timm": timm, "torchvision": torchvision, "limbeck": limbeck}

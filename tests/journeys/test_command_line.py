@@ -230,7 +230,7 @@ def test_wrong_networks_methods_and_options_are_told_at_once(capsys: pytest.Capt
     (["--config", "nowhere.yaml"], "a settings file is needed"),
     (["--teacher", "timm:resnet19"], "timm has no network 'resnet19'; closest"),
     (["--teacher", "py:nowhere:net"], "needs a module that can be imported"),
-    (["--teacher", "resnet20@pretrained"], "only timm: and torchvision:"),
+    (["--teacher", "resnet20@pretrained"], "only timm:, torchvision: and hf:"),
     (["--device", "cuda", "--teacher", "digits_large"], "--device cuda needs a GPU"),
 ])
 def test_mistakes_say_what_to_do(words: list[str], part: str, capsys: pytest.CaptureFixture, tmp_path: Path) -> None:

@@ -48,8 +48,8 @@ def resumes(trial: Trial, *, search: bool = False) -> None:
 
 def _everything(run: Trainer) -> dict[str, Any]:
     """All that training leaves behind."""
-    seconds = ("seconds", "images_per_second")
-    records = [{k: v for k, v in record.items() if k not in seconds} for record in run.run.records()]
+    measured = ("seconds", "images_per_second", "peak_memory")
+    records = [{k: v for k, v in record.items() if k not in measured} for record in run.run.records()]
     companion = run.companion.state_dict() if run.companion is not None else None
     return {"network or memory": run.method.state_dict(), "optimizer": run.optimizer.state_dict(), "record": records,
             "search": companion, "random state": torch.get_rng_state(), "clock": run.clock}
