@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from journey import limbeck
 from PIL import Image
 from safetensors.torch import load_file
 
-from limbeck.cli import main
 from limbeck.engine import Interrupts
 
 SMALL = ["--data", "digits", "--set", "data.classes=3", "--set", "data.per_class=40", "--device", "cpu"]
@@ -20,18 +19,6 @@ SMALL = ["--data", "digits", "--set", "data.classes=3", "--set", "data.per_class
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path / "own"))
-
-
-def limbeck(*words: str | Path) -> int:
-    """Run the command line in this process; returns its exit code."""
-    before, sys.argv = sys.argv, ["limbeck", *map(str, words)]
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    finally:
-        sys.argv = before
-    return 0
 
 
 def shares(run: Path) -> list[dict[str, float]]:

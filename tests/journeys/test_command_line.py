@@ -11,24 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from journey import limbeck
 from safetensors.torch import load_file
-
-from limbeck.cli import main
 
 SMALL = ["--data", "digits", "--set", "data.classes=3", "--set", "data.per_class=40", "--device", "cpu", "--quiet"]
 STUDENT = [*SMALL, "--student", "digits_small"]
-
-
-def limbeck(*words: str | Path) -> int:
-    """Run the command line in this process; returns its exit code."""
-    before, sys.argv = sys.argv, ["limbeck", *map(str, words)]
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    finally:
-        sys.argv = before
-    return 0
 
 
 @pytest.fixture(scope="module")

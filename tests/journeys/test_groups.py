@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
+from journey import limbeck
 from safetensors.torch import load_file
 
 from limbeck.checkpoints import load_shared
-from limbeck.cli import main
 from limbeck.groups import SIMILARITY
 from limbeck.networks import build
 
 SMALL = ["--data", "digits", "--set", "data.classes=3", "--set", "data.per_class=40", "--device", "cpu", "--quiet"]
-
-
-def limbeck(*words: str | Path) -> int:
-    """Run the command line in this process; returns its exit code."""
-    before, sys.argv = sys.argv, ["limbeck", *map(str, words)]
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    finally:
-        sys.argv = before
-    return 0
 
 
 @pytest.fixture(scope="module")
