@@ -179,3 +179,19 @@ def test_a_cache_holds_views_of_scenes(tmp_path: Path) -> None:
         stored.append({path: path.stat().st_size for path in cache.rglob("*") if path.is_file()})
     assert stored[0] == stored[1]
     assert result(tmp_path / "one")["test"] == result(tmp_path / "two")["test"]
+
+
+@pytest.mark.parametrize(("kind", "more", "shape"), [
+    ("labels", [], (3, 3)), ("depth", ["--set", "data.sparse_depth=20", "--set", "data.jitter=0"], (4, 1))])
+def test_what_answers_with_maps_ships_and_answers_at_the_images_size(
+        kind: str, more: list[str], shape: tuple[int, int], tmp_path: Path) -> None:
+    run, (channels, outputs) = tmp_path / "run", shape
+    assert limbeck("train", "--run", run, *words(scenes(tmp_path / "data", kind), *more), "--network",
+                   "py:dense_nets:small", "--epochs", "1") == 0
+    assert limbeck("export", run, "--to", "pt2,safetensors") == 0
+    about = json.loads((run / "export" / "student.json").read_text())
+    assert (about["task"], len(about["classes"])) == (("segmentation", 3) if kind == "labels" else ("depth", 0))
+    assert about["input"]["shape"] == ["batch", channels, 16, 16]
+    assert about["output"]["shape"] == ["batch", outputs, 16, 16]
+    answer = torch.export.load(str(run / "export" / "student.pt2")).module()
+    assert answer(torch.rand(3, channels, 16, 16)).shape == (3, outputs, 16, 16)

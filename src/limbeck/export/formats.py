@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from limbeck.errors import Mistake, nearest
 from limbeck.export.shipment import INPUT, OUTPUT, Shipment, as_large
@@ -84,7 +85,8 @@ def _from_pt2(path: Path, shipment: Shipment) -> Answer:
 def _onnx(shipment: Shipment) -> bytes:
     import onnx
 
-    with warnings.catch_warnings():
+    # Attention is taken apart in two passes, of which the first must not count on a fused kernel's order in memory.
+    with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
         warnings.simplefilter("ignore")  # the exporter's, of its own parts
         program = torch.onnx.export(shipment.graph, dynamo=True, verbose=False, input_names=[INPUT],
                                     output_names=[OUTPUT])

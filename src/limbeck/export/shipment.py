@@ -138,6 +138,8 @@ def _torchvision(name: str) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """What another library says of its failure, in one sentence."""
+    """What another library says of the root of its failure, in one sentence."""
+    while error.__cause__ is not None and isinstance(error.__cause__, Exception):
+        error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0].rstrip('.') if lines else 'no reason given'}."
