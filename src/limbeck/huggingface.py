@@ -15,7 +15,7 @@ from torch import nn
 from limbeck.errors import Mistake
 from limbeck.members import Statistics
 from limbeck.naming import Names
-from limbeck.origin import Origin
+from limbeck.origin import Origin, call
 
 _PACKAGE = "transformers"
 _CONFIGURATION, _PROCESSOR = "config.json", "preprocessor_config.json"
@@ -58,8 +58,11 @@ def origin_of(name: str, classes: int, size: int | None = None) -> Origin:
         configuration.image_size = size
     mean, std = processor.get("image_mean"), processor.get("image_std")
     pretrained = partial(_pretrained, kind, name, classes)
+    line = call("transformers.AutoConfig.from_pretrained", name, num_labels=classes,
+                **({"image_size": size} if other else {}))
     return Origin(partial(kind._from_config, configuration), None if other else pretrained,
-                  Statistics(tuple(mean), tuple(std)) if mean and std else None, size if other else own)
+                  Statistics(tuple(mean), tuple(std)) if mean and std else None, size if other else own,
+                  f"transformers.{kind.__name__}({line})")
 
 
 def class_names(name: str) -> Sequence[Names] | None:

@@ -25,9 +25,17 @@ class Origin:
         pretrained: Makes one with the source's own weights; None where it has none.
         statistics: Of its images; None where it does not say.
         fixed_size: Side of the only images that it takes, in pixels; None where it takes all.
+        line: The Python that `build` stands for, modules by their full names, for who has the weights without limbeck's
+            command line; None where there is no such line.
     """
 
     build: Callable[[], nn.Module]
     pretrained: Callable[[], nn.Module] | None = None
     statistics: Statistics | None = None
     fixed_size: int | None = None
+    line: str | None = None
+
+
+def call(function: str, *given: object, **named: object) -> str:
+    """A call as one writes it in Python."""
+    return f"{function}({', '.join([*map(repr, given), *(f'{key}={value!r}' for key, value in named.items())])})"

@@ -16,7 +16,7 @@ from limbeck import huggingface, places
 from limbeck.errors import Mistake, nearest
 from limbeck.members import STATISTICS, Statistics
 from limbeck.networks import build, find, torchvision_scenes
-from limbeck.origin import DISTILLED, Origin
+from limbeck.origin import DISTILLED, Origin, call
 
 
 def check(name: str) -> None:
@@ -68,7 +68,8 @@ def origin_of(name: str, classes: int, size: int | None = None, channels: int = 
         return huggingface.origin_of(rest, classes, size)
     if kind == "py":
         return _own(name, {"num_classes": classes, **({} if channels == 3 else {"channels": channels})})
-    return Origin(partial(build, name, classes, channels))
+    further = [] if channels == 3 else [channels]
+    return Origin(partial(build, name, classes, channels), line=call("limbeck.networks.build", name, classes, *further))
 
 
 def _own(name: str, wishes: Mapping[str, int]) -> Origin:
@@ -78,7 +79,9 @@ def _own(name: str, wishes: Mapping[str, int]) -> Origin:
     if "channels" in wishes and "channels" not in taken:
         raise Mistake(f"{name} is to look at {wishes['channels']} channels; its function takes no `channels`. Give it "
                       f"this argument, or set data.sparse_depth=0.")
-    return Origin(partial(factory, **{key: value for key, value in wishes.items() if key in taken}))
+    used = {key: value for key, value in wishes.items() if key in taken}
+    place = name.partition(":")[2].replace(":", ".")
+    return Origin(partial(factory, **used), line=None if place.partition(".py.")[1] else call(place, **used))
 
 
 def _distilled(name: str, classes: int, size: int | None, channels: int) -> Origin:
@@ -87,7 +90,8 @@ def _distilled(name: str, classes: int, size: int | None, channels: int) -> Orig
     plain = origin_of(name, classes, size, channels)
     trained = plain.pretrained
     return replace(plain, build=lambda: Distilled(plain.build()),
-                   pretrained=None if trained is None else lambda: Distilled(trained()))
+                   pretrained=None if trained is None else lambda: Distilled(trained()),
+                   line=f"limbeck.networks.distilled.Distilled({plain.line})")
 
 
 def _timm(name: str, classes: int, size: int | None, channels: int) -> Origin:
@@ -100,7 +104,9 @@ def _timm(name: str, classes: int, size: int | None, channels: int) -> Origin:
     sized = {"img_size": size} if fixed and size and size != fixed else {}
     create = partial(timm.create_model, name, num_classes=classes, in_chans=channels)
     make = partial(_sized, create, f"timm:{name}", sized)
-    return Origin(make, partial(make, pretrained=True), statistics, size if sized else fixed)
+    further = {} if channels == 3 else {"in_chans": channels}
+    line = call("timm.create_model", name, num_classes=classes, **further, **sized)
+    return Origin(make, partial(make, pretrained=True), statistics, size if sized else fixed, line)
 
 
 def _torchvision(name: str, classes: int, size: int | None) -> Origin:
@@ -109,7 +115,8 @@ def _torchvision(name: str, classes: int, size: int | None) -> Origin:
     _known("torchvision", name)
     if name in torchvision_scenes.names():
         build_scene = partial(torchvision_scenes.scene_network, name)
-        return Origin(partial(build_scene, classes), build_scene, STATISTICS["imagenet"])
+        line = call("torchvision.models.get_model", name, **torchvision_scenes.untrained(name, classes))
+        return Origin(partial(build_scene, classes), build_scene, STATISTICS["imagenet"], line=line)
 
     def pretrained() -> nn.Module:
         module: nn.Module = models.get_model(name, weights="DEFAULT")
@@ -120,7 +127,8 @@ def _torchvision(name: str, classes: int, size: int | None) -> Origin:
     sized = {key: (size, size) if key == "input_size" else size} if key and size and size != fixed else {}
     make = partial(_sized, partial(models.get_model, name, weights=None, num_classes=classes), f"torchvision:{name}",
                    sized)
-    return Origin(make, None if sized else pretrained, STATISTICS["imagenet"], size if sized else fixed)
+    line = call("torchvision.models.get_model", name, weights=None, num_classes=classes, **sized)
+    return Origin(make, None if sized else pretrained, STATISTICS["imagenet"], size if sized else fixed, line)
 
 
 def _with_own_head(trained: nn.Module, module: nn.Module) -> nn.Module:

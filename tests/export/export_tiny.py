@@ -23,6 +23,10 @@ def by_layer() -> nn.Module:
                          nn.Flatten(), nn.Linear(1024, 4))
 
 
+def large(num_classes: int, width: int = 8) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes))
+
+
 def mapper() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3, 2, 1))
 

@@ -109,20 +109,38 @@ def test_plain_weights_hold_what_the_module_holds_and_nothing_else() -> None:
     classifier().load_state_dict(load(content("resized", "safetensors")), strict=True)
 
 
-@pytest.mark.parametrize("name", ["timm:test_resnet", "torchvision:squeezenet1_1",
-                                  "torchvision:lraspp_mobilenet_v3_large", "digits_small", "pspnet_tiny"])
+@pytest.mark.parametrize("name", [
+    "timm:test_resnet", "timm:test_vit", "distilled:timm:test_vit", "torchvision:squeezenet1_1",
+    "torchvision:lraspp_mobilenet_v3_large", "digits_small", "pspnet_tiny", "py:export_tiny:large"])
 def test_the_line_that_builds_a_network_builds_it(name: str) -> None:
+    import export_tiny
     import timm
     import torchvision
 
-    import limbeck.networks
+    import limbeck.networks.distilled
     from limbeck.sources import untrained
 
-    module = untrained(name, 32, classes=3).module
-    made = Network(module, name=name, size=(3, 32, 32), statistics=STATISTICS).eval()
-    line = described(made, (3, 32, 32), "it", ())["build"]
-    known = {"timm": timm, "torchvision": torchvision, "limbeck": limbeck}
-    eval(line, known).load_state_dict(module.state_dict(), strict=True)
+    made = untrained(name, 64, classes=3).eval()
+    line = described(made, (3, 64, 64), "it", ())["build"]
+    known = {"timm": timm, "torchvision": torchvision, "limbeck": limbeck, "export_tiny": export_tiny}
+    eval(line, known).load_state_dict(made.module.state_dict(), strict=True)
+
+
+def test_a_network_of_hugging_face_is_built_by_a_line(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="it needs the package: pip install 'limbeck[hf]'")
+    from limbeck.origins import origin_of
+
+    transformers.ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
+                           image_size=16, patch_size=4).save_pretrained(tmp_path)
+    found = origin_of(f"hf:{tmp_path}", 3, 32)
+    eval(str(found.line)).load_state_dict(found.build().state_dict(), strict=True)
+
+
+def test_a_function_in_a_file_has_no_line(tmp_path: Path) -> None:
+    from limbeck.origins import origin_of
+
+    (tmp_path / "mine.py").write_text("def net(num_classes):\n    pass\n")
+    assert origin_of(f"py:{tmp_path / 'mine.py'}:net", 3).line is None
 
 
 def test_further_channels_are_built_and_told() -> None:
@@ -132,6 +150,14 @@ def test_further_channels_are_built_and_told() -> None:
     assert said["build"] == "limbeck.networks.build('sparse_to_dense_tiny', 1, 4)"
     assert said["output"]["shape"] == ["batch", 1, 32, 32]
     assert "then depth in metres" in said["input"]["values"]
+
+
+def test_a_transformer_with_a_distillation_token_ships_for_any_number_of_images() -> None:
+    from limbeck.sources import untrained
+
+    made = untrained("distilled:timm:test_vit", 32, classes=3).eval()
+    graph = Shipment(made, (3, 32, 32), {}).graph.module()
+    assert largest_difference(graph, made, images(8, 32), "it") < 1e-5
 
 
 # --- what is refused

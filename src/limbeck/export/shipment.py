@@ -15,7 +15,7 @@ from torch.export import Dim, ExportedProgram
 from limbeck import __version__
 from limbeck.errors import Mistake
 from limbeck.members import Network, prepared
-from limbeck.networks import torchvision_scenes
+from limbeck.origins import origin_of
 from limbeck.taps import answer
 from limbeck.tasks.maps import at_size
 
@@ -109,32 +109,14 @@ def described(network: Network, shape: Sequence[int], task: str, classes: tuple[
     with torch.no_grad():
         output = as_large(network.logits(empty), empty)
     values = "float32: red, green, blue in [0, 1]" + "; then depth in metres, 0 where there is none" * (shape[0] > 3)
-    built = _built(network.name, output.shape[1], shape[0])
+    line = origin_of(network.name, output.shape[1], network.size[1], shape[0]).line
     return {
-        "name": network.name, **({"build": built} if built else {}), "task": task, "classes": list(classes),
+        "name": network.name, **({"build": line} if line else {}), "task": task, "classes": list(classes),
         "input": {"name": INPUT, "shape": ["batch", *shape], "values": values},
         "output": {"name": OUTPUT, "shape": ["batch", *output.shape[1:]]},
         "size": list(network.size), "resize": network.resize, "mean": list(network.statistics.mean),
         "std": list(network.statistics.std), "parameters": sum(p.numel() for p in network.module.parameters()),
         "fingerprint": network.fingerprint(), "limbeck": __version__, "torch": str(torch.__version__)}
-
-
-def _built(name: str, outputs: int, channels: int) -> str | None:
-    """The line of Python that builds what the plain weights fit, where it is known."""
-    kind, _, rest = name.partition(":")
-    if kind == "timm":
-        return f"timm.create_model({rest!r}, num_classes={outputs}{f', in_chans={channels}' * (channels != 3)})"
-    if kind == "torchvision":
-        return f"torchvision.models.get_model({rest!r}, {_torchvision(rest)}num_classes={outputs})"
-    if kind == name:
-        return f"limbeck.networks.build({name!r}, {outputs}{f', {channels}' * (channels != 3)})"
-    return None
-
-
-def _torchvision(name: str) -> str:
-    if name not in torchvision_scenes.names():
-        return "weights=None, "
-    return "weights=None, weights_backbone=None, " + "aux_loss=True, " * (not name.startswith("lraspp"))
 
 
 def first_line(error: Exception) -> str:

@@ -45,7 +45,7 @@ class Distilled(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         vit, before = self.vit, self.vit.num_prefix_tokens
         x = vit._pos_embed(vit.patch_embed(x))
-        x = torch.cat([x[:, :before], self.token.expand(len(x), -1, -1), x[:, before:]], dim=1)
+        x = torch.cat([x[:, :before], self.token.expand(x.shape[0], -1, -1), x[:, before:]], dim=1)
         x = vit.norm(vit.blocks(vit.norm_pre(vit.patch_drop(x))))
         own: Tensor = vit.forward_head(torch.cat([x[:, :before], x[:, before + 1:]], dim=1))
         return (own + self.head(x[:, before])) / 2

@@ -5,6 +5,8 @@ They answer with a dict, whose first entry is the logits at the image's size, an
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 
@@ -16,6 +18,12 @@ def names() -> list[str]:
     return found
 
 
+def untrained(name: str, num_classes: int) -> dict[str, Any]:
+    """What torchvision's `get_model` is given to build one without any weights."""
+    aux = {} if name.startswith("lraspp") else {"aux_loss": True}  # which has no such head
+    return {"weights": None, "weights_backbone": None, "num_classes": num_classes, **aux}
+
+
 def scene_network(name: str, num_classes: int | None = None) -> nn.Module:
     """One of them, untrained, its backbone too; or with torchvision's own weights where no number of classes is given.
 
@@ -25,9 +33,8 @@ def scene_network(name: str, num_classes: int | None = None) -> nn.Module:
     """
     from torchvision import models
 
-    aux = {} if name.startswith("lraspp") else {"aux_loss": True}  # which has no such head
-    untrained = {"weights": None, "weights_backbone": None, "num_classes": num_classes, **aux}
-    network: nn.Module = models.get_model(name, **({"weights": "DEFAULT"} if num_classes is None else untrained))
+    settings = {"weights": "DEFAULT"} if num_classes is None else untrained(name, num_classes)
+    network: nn.Module = models.get_model(name, **settings)
     if getattr(network, "aux_classifier", None) is not None:
         pyramid = {"psp": "classifier.0"} if name.startswith("deeplab") else {}
         network.taps = {**pyramid, "aux": "aux_classifier"}  # type: ignore[assignment]
