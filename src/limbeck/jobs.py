@@ -14,10 +14,10 @@ from limbeck import engine, memory, ranks, wiring
 from limbeck.config import Job
 from limbeck.data import Batches
 from limbeck.data.sources import check_source
-from limbeck.ema import with_average
 from limbeck.errors import Mistake
 from limbeck.evaluation import score
 from limbeck.finished import Finished
+from limbeck.members.ema import with_average
 from limbeck.method import Method, Stage
 from limbeck.parts import Parts, Verb
 from limbeck.process import Learned

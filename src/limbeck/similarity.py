@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from limbeck import ranks
-from limbeck.branches import Branch
 from limbeck.groups import SIMILARITY
 from limbeck.members import Network
+from limbeck.members.branches import Branch
 from limbeck.method import Method
 from limbeck.seen import Seen
 from limbeck.terms import full

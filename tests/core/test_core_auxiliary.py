@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck import wiring
-from limbeck.branches import Branch
 from limbeck.config import MethodSettings
 from limbeck.members import STATISTICS, Frozen, Network
+from limbeck.members.branches import Branch
 from limbeck.method import Method, Setting
 from limbeck.networks import build
 from limbeck.process import Scheduled

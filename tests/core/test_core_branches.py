@@ -11,10 +11,10 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from limbeck.branches import Branch, after, branch_point
 from limbeck.contract.trial import batch, tiny
 from limbeck.errors import Mistake
 from limbeck.members import STATISTICS, Network
+from limbeck.members.branches import Branch, after, branch_point
 from limbeck.networks import build
 from limbeck.seen import Clock, Seen
 

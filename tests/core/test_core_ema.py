@@ -14,9 +14,9 @@ from torch import nn
 from limbeck.config import TrainingSettings
 from limbeck.contract.running import StopsAt
 from limbeck.contract.trial import Trial, batch, built, trainer
-from limbeck.ema import Averaged, with_average
 from limbeck.errors import Mistake, Stopped
 from limbeck.evaluation import ANY_RIGHT, score_group
+from limbeck.members.ema import Averaged, with_average
 from limbeck.method import Method
 from limbeck.seen import Clock
 

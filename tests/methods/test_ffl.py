@@ -9,11 +9,11 @@ from features_tiny import convolved, losses, normed, total, weights_of
 from methods_tiny import NOW, ce, kl, logits, setting
 from torch import Tensor, nn
 
-from limbeck.branches import Branch
 from limbeck.config import MethodSettings
 from limbeck.contract.trial import tiny
 from limbeck.errors import Mistake
 from limbeck.members import Network
+from limbeck.members.branches import Branch
 from limbeck.methods.ffl import ffl
 from limbeck.process import exponential_ramp
 from limbeck.seen import Clock

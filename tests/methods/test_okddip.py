@@ -8,10 +8,10 @@ from features_tiny import losses, parameters, total, weights_of
 from methods_tiny import NOW, ce, kl, logits, setting
 from torch import Tensor
 
-from limbeck.branches import Branch
 from limbeck.contract.trial import tiny
 from limbeck.errors import Mistake
 from limbeck.members import Network
+from limbeck.members.branches import Branch
 from limbeck.methods.okddip import okddip
 from limbeck.process import exponential_ramp
 from limbeck.seen import Clock

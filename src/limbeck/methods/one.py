@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 from torch import nn
 
-from limbeck.branches import branch_point
 from limbeck.connectors import as_map, map_shape
 from limbeck.members import Ensemble, Member, Network
+from limbeck.members.branches import branch_point
 from limbeck.method import Method, Setting, Stage
 from limbeck.methods.answers import towards
 from limbeck.methods.leading import Pulls, lead, lent_first, own_optimizers

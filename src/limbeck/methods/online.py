@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from limbeck.branches import Branch, branch_point
 from limbeck.errors import Mistake
 from limbeck.members import Ensemble, Member, Network
+from limbeck.members.branches import Branch, branch_point
 from limbeck.method import Method, Setting, Turn
 from limbeck.process import Schedule, Scheduled
 from limbeck.terms import Supervise, Term

@@ -14,13 +14,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from limbeck.branches import Branch
 from limbeck.connectors import as_map
 from limbeck.data import Batches
 from limbeck.errors import Mistake
 from limbeck.evaluation import resting, together
 from limbeck.losses import attention_map
 from limbeck.members import Network
+from limbeck.members.branches import Branch
 from limbeck.method import Method
 from limbeck.methods.fusing import Fusion
 from limbeck.report.look import INK, MUTED, WIDE, bare, styled

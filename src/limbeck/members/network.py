@@ -1,95 +1,23 @@
-"""Who takes part in a method: networks that look at the images, and others that look at what networks computed."""
+"""A network that looks at the images, normalised for itself and read at named layers."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from limbeck.blocks import blocks
 from limbeck.errors import Mistake, nearest
 from limbeck.layouts import VIEWS, Layout
+from limbeck.members.member import Member, fingerprint
+from limbeck.members.statistics import Statistics
 from limbeck.recomputing import outermost, recomputed
-from limbeck.seen import Clock, Outputs, Seen
+from limbeck.seen import Outputs, Seen
 from limbeck.stages import Found, explore
 from limbeck.taps import Address, Reader, clean_copy
-
-
-class Member(nn.Module):
-    """Someone who takes part in every step: computes outputs from what has been seen.
-
-    Attributes:
-        reads: Addresses of other members' outputs that `forward` asks for; empty for who looks at the images.
-        answers: Whether its `logits` are an answer to the task, to be scored beside the deployed member's.
-        labelled: Whether it reads the targets, one class for each image: see `Term`.
-        indexed: Whether it remembers images by `Batch.index`: see `Term`.
-        auxiliary: Taps that answer the task as well, to help in training, and how much each weighs in the supervised
-            loss beside the logits.
-    """
-
-    reads: tuple[str, ...] = ()
-    answers: bool = False
-    labelled: bool = False
-    indexed: bool = False
-    auxiliary: Mapping[str, float] = MappingProxyType({})
-
-    def forward(self, seen: Seen) -> Outputs:
-        """What this member computes in this step, by tap."""
-        raise TypeError(f"{type(self).__name__} must define forward(seen) -> Outputs")
-
-    def after_step(self, seen: Seen, clock: Clock) -> None:
-        """Called once after each optimiser step; moving averages live here."""
-
-    def deployed(self) -> nn.Module:
-        """A plain copy of what ships: no hooks, no scaffolding.
-
-        Raises:
-            Mistake: If this member is scaffolding only.
-        """
-        raise Mistake(f"{type(self).__name__} is not a network that can be deployed; deploy a Network member.")
-
-    def fingerprint(self) -> str:
-        """Short hash of what this member is, and of every weight and buffer."""
-        return _fingerprint(type(self).__name__, self)
-
-
-def _fingerprint(name: str, module: nn.Module) -> str:
-    digest = hashlib.sha256(name.encode())
-    for key, value in module.state_dict().items():
-        digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Mean and standard deviation of the images that a network expects, per channel, for values in [0, 1]."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        if len(self.mean) != len(self.std) or any(s <= 0 for s in self.std):
-            raise Mistake(f"input statistics need one mean and one positive std per channel; got mean {self.mean}, "
-                          f"std {self.std}. Give both with as many numbers as the images have channels.")
-
-
-STATISTICS = {
-    "identity": Statistics((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-    "imagenet": Statistics((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "cifar100": Statistics((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
-    "reviewkd": Statistics((125.3 / 255, 123.0 / 255, 113.9 / 255), (63.0 / 255, 62.1 / 255, 66.7 / 255)),
-    "ffsd": Statistics((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
-}
-"""Input statistics by the name of who published checkpoints with them."""
 
 
 class Network(Member):
@@ -295,7 +223,7 @@ class Network(Member):
     def fingerprint(self) -> str:
         """Short hash of name, input statistics, every weight and buffer, and the logits it answers with if not all."""
         chosen = () if self.places is None else (self.places.tolist(),)
-        return _fingerprint(repr((self.name, self.size, self.statistics, *chosen)), self.module)
+        return fingerprint(repr((self.name, self.size, self.statistics, *chosen)), self.module)
 
 
 def prepared(images: Tensor, mean: Tensor, std: Tensor, size: tuple[int, int] | None = None) -> Tensor:
@@ -310,123 +238,3 @@ def prepared(images: Tensor, mean: Tensor, std: Tensor, size: tuple[int, int] | 
     if size is not None and images.shape[-2:] != size:
         images = F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
     return (images - mean) / std
-
-
-class Frozen(Member):
-    """A finished member that only teaches: no gradient, and eval mode whatever `train()` says.
-
-    Args:
-        network: A network, or a member that looks at another one (FT's paraphraser). An earlier stage may still train
-            it; as a teacher it feels nothing.
-        view: Which of `batch.views` a network looks at; None is the images themselves.
-        batch_statistics: Normalise by the batch's own statistics in batch norm (as OFD's and ReviewKD's released code
-            does by never calling eval); the running statistics stay as they are.
-    """
-
-    finished = True
-
-    def __init__(self, network: Member, *, view: int | None = None, batch_statistics: bool = False):
-        super().__init__()
-        self.network, self.reads, self.view = network, network.reads, view
-        self.batch_statistics = batch_statistics
-        self.train()
-
-    def train(self, mode: bool = True) -> Frozen:
-        super().train(False)
-        return self
-
-    def forward(self, seen: Seen) -> Outputs:
-        if any(part.training for part in (self.network, *self.network.children())):  # someone called train() on them
-            self.train()
-        with torch.no_grad(), _by_the_batch(self.network) if self.batch_statistics else nullcontext():
-            outputs: Outputs = self.network(seen if self.view is None else _through(seen, self.view))
-            return outputs
-
-
-def _through(seen: Seen, view: int) -> Seen:
-    """A step's `Seen` with one of the batch's further views as its images."""
-    return Seen(replace(seen.batch, images=seen.batch.views[view]), seen.clock, {})
-
-
-@contextmanager
-def _by_the_batch(module: nn.Module) -> Iterator[None]:
-    """Batch norm by the batch's own statistics; the running ones, their count included, stay as they are."""
-    norms = [(m, m.training, m.track_running_stats) for m in module.modules()
-             if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    for norm, *_ in norms:
-        norm.training, norm.track_running_stats = True, False
-    try:
-        yield
-    finally:
-        for norm, training, tracked in norms:
-            norm.training, norm.track_running_stats = training, tracked
-
-
-class Look(Member):
-    """Another look of a learning network at the same images: through one of the batch's further views.
-
-    The network stays whose it is: its parameters are not this member's. A teacher's is `Frozen(teacher, view=0)`.
-
-    Args:
-        network: A member of the same method.
-        view: Which of `batch.views`.
-    """
-
-    network: Network
-
-    def __init__(self, network: Network, view: int = 0):
-        super().__init__()
-        self.__dict__["network"] = network
-        self.view = view
-
-    def forward(self, seen: Seen) -> Outputs:
-        return self.network.read(seen.batch.views[self.view])
-
-
-class Ensemble(Member):
-    """The weighted mean of what several members computed: `ensemble.logits` of several logits. Gradients flow back.
-
-    Args:
-        reads: What is averaged, tensors of one shape.
-        weights: One for each, in proportion; None weighs all the same.
-        tap: What the mean is called.
-
-    Raises:
-        Mistake: If there are no addresses, or not one weight for each, not negative and one above 0.
-    """
-
-    def __init__(self, reads: Sequence[str], weights: Sequence[float] | None = None, *, tap: str = "logits"):
-        super().__init__()
-        given = list(weights if weights is not None else [1.0] * len(reads))
-        if len(given) != len(reads) or sum(given) <= 0 or min(given) < 0:
-            raise Mistake(f"an ensemble needs one weight for each of {list(reads)}, none below 0 and not all 0; got "
-                          f"{given}. Give as many as there are members.")
-        self.reads, self.tap = tuple(reads), tap
-        self.answers = tap == "logits"
-        self.weights = tuple(weight / sum(given) for weight in given)
-
-    def forward(self, seen: Seen) -> Outputs:
-        weighed = [weight * seen[address] for address, weight in zip(self.reads, self.weights, strict=True)]
-        return {self.tap: torch.stack(weighed).sum(dim=0)}
-
-
-def lend(module: nn.Module, *inputs: Any, batch_statistics: bool = False) -> Any:
-    """Use a module without training it: gradients pass through to the inputs and stop before its parameters.
-
-    Args:
-        module: The module that is lent; parameters, buffers and modes are the same afterwards.
-        inputs: What it is called with.
-        batch_statistics: Run it in train mode, on copies of its buffers; False runs it in eval mode.
-
-    Returns:
-        What the module returns.
-    """
-    state = {name: p.detach() for name, p in module.named_parameters()}
-    state |= {name: b.clone() for name, b in module.named_buffers()}
-    modes = [(part, part.training) for part in module.modules()]
-    module.train(batch_statistics)
-    try:
-        return functional_call(module, state, inputs)
-    finally:
-        for part, training in modes:
-            part.training = training
