@@ -28,6 +28,8 @@ class Arithmetic:
         tf32: Whether convolutions outside bf16 round their factors to TF32. Products of matrices never do: outside bf16
             they are distances.
         channels_last: Whether maps have their channels innermost.
+        folding: Whether finished networks run with batch norms folded into convolutions and weights rounded ahead:
+            in bf16.
         recomputing: Whether learning networks keep their blocks' inputs alone; see `recomputing`.
         fused: Whether each optimiser steps all its parameters in one kernel: on a GPU. On a CPU that gains nothing
             (2.4 and 1.3 ms for ResNet-8x4, SGD), and its kernel misreads gradients whose layout is not the parameter's.
@@ -39,6 +41,7 @@ class Arithmetic:
     by_network: bool
     tf32: bool
     channels_last: bool
+    folding: bool
     recomputing: bool
     fused: bool
 
@@ -49,7 +52,7 @@ class Arithmetic:
         tf32 = (settings.tf32 and settings.precision != "float32" and device.type == "cuda"
                 and torch.cuda.get_device_capability(device) >= (8, 0))
         return cls(device, context, precise, settings.precision == "auto" and device.type == "cpu", tf32,
-                   settings.channels_last, settings.checkpoint_activations,
+                   settings.channels_last, settings.fold_teachers and not precise, settings.checkpoint_activations,
                    settings.fused_optimizer and device.type == "cuda")
 
     def prepare(self, method: Method) -> Method:
@@ -59,13 +62,17 @@ class Arithmetic:
             if isinstance(member, Network):
                 member.precise = self.by_network and not self.precise and slow_in_bf16(member.module)
                 member.recompute(self.recomputing)
+                member.lighten(False)
+        for teacher in method.frozen.values():
+            teacher.lighten(self.folding)
         return method.to(self.device).to(memory_format=torch.channels_last if self.channels_last
                                          else torch.preserve_format)
 
     def record(self) -> dict[str, Any]:
         """The choices, for the run's record."""
         return {"precision": self.precision, "tf32": self.tf32, "channels_last": self.channels_last,
-                "checkpoint_activations": self.recomputing, "fused_optimizer": self.fused}
+                "fold_teachers": self.folding, "checkpoint_activations": self.recomputing,
+                "fused_optimizer": self.fused}
 
     @property
     def precision(self) -> str:
@@ -78,6 +85,7 @@ class Arithmetic:
         words = [self.precision + (f" ({', '.join(exact)} in float32: grouped convolutions are slower in bf16 here)"
                                    if exact else ""),
                  *["TF32 convolutions"] * self.tf32, *["channels last"] * self.channels_last,
+                 *["batch norms folded in finished networks"] * (self.folding and bool(method.frozen)),
                  *["activations computed again"] * self.recomputing,
                  *["fused optimiser"] * self.fused]
         return f"on {self.device.type}: {', '.join(words)}"

@@ -165,6 +165,8 @@ class TrainingSettings(Settings):
                             "everywhere")
     tf32: bool = Field(True, description="convolutions outside bf16 in TF32 on a GPU; never with precision float32")
     channels_last: bool = Field(True, description="keep maps with channels innermost: faster convolutions")
+    fold_teachers: bool = Field(True, description="in bf16, fold finished networks' batch norms into the convolutions "
+                                                  "before them and round their weights ahead")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="part of each label that the supervised loss spreads "
                                                                  "evenly over all classes")
     ema: float | None = Field(None, gt=0, lt=1, description="decay of a moving average of the student, scored beside")

@@ -6,9 +6,8 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-import torch
-
 from limbeck import engine, jobs, ranks
+from limbeck.arithmetic import Arithmetic
 from limbeck.cache import Remembered, Remembering, memory
 from limbeck.cache.filling import Times, errors, fill, missing, timed
 from limbeck.config import Job
@@ -45,9 +44,9 @@ def fill_ahead(job: Job, *, device: str | None = None, quiet: bool = False) -> S
     jobs.look_at_teacher(parts)
     found = parts.remembering
     assert found is not None
-    layout = torch.channels_last if job.training.channels_last else torch.preserve_format
+    arithmetic = Arithmetic.chosen(job.training, accelerator.device)
     for stage in parts.stages:
-        stage.method.to(accelerator.device).to(memory_format=layout)  # as in training: rows are the same to rounding
+        arithmetic.prepare(stage.method)  # as in training: rows are the same to rounding
     seconds = {name: _fill(parts, found, name) for name in found.networks}
     return list(_told(parts, found, seconds)) if ranks.rank() == 0 else []
 

@@ -56,7 +56,8 @@ def test_a_fast_cpu_takes_bf16_unless_float32_is_asked_for(precision, dtype):
     with chosen.autocast():
         assert network(Plain()).logits(batch().images).dtype == dtype
     assert chosen.record() == {"precision": "float32" if dtype == torch.float32 else "bf16", "tf32": False,
-                               "channels_last": True, "checkpoint_activations": False, "fused_optimizer": False}
+                               "channels_last": True, "fold_teachers": dtype == torch.bfloat16,
+                               "checkpoint_activations": False, "fused_optimizer": False}
 
 
 @pytest.mark.usefixtures("slow")

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from limbeck.members.member import Member
+from limbeck.members.network import Network
 from limbeck.seen import Outputs, Seen
 
 
@@ -35,6 +36,11 @@ class Frozen(Member):
     def train(self, mode: bool = True) -> Frozen:
         super().train(False)
         return self
+
+    def lighten(self, wanted: bool) -> None:
+        """Whether passes under bf16 autocast cost less, see `Network.lighten`; by the batch's statistics none does."""
+        if isinstance(self.network, Network):
+            self.network.lighten(wanted and not self.batch_statistics)
 
     def forward(self, seen: Seen) -> Outputs:
         if any(part.training for part in (self.network, *self.network.children())):  # someone called train() on them

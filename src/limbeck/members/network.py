@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.blocks import blocks
+from limbeck.calls import compiled
 from limbeck.errors import Mistake, nearest
 from limbeck.layouts import VIEWS, Layout
+from limbeck.members.folding import folded
 from limbeck.members.member import Member, fingerprint
 from limbeck.members.statistics import Statistics
 from limbeck.recomputing import outermost, recomputed
@@ -49,6 +52,7 @@ class Network(Member):
     mean: Tensor
     std: Tensor
     places: Tensor | None
+    _light: Reader | None
 
     def __init__(self, module: nn.Module, *, name: str, size: tuple[int, int, int], statistics: Statistics,
                  resize: bool = False, factory: Callable[[], nn.Module] | None = None,
@@ -63,6 +67,7 @@ class Network(Member):
         self.register_buffer("places", None if places is None else torch.tensor(places), persistent=False)
         self._blocks: Sequence[nn.Module] = ()
         self._found: Found | None = None
+        self._lighten, self._light = False, None
         self._reader = self._read({})
 
     def _dummy(self) -> Tensor:
@@ -124,7 +129,7 @@ class Network(Member):
             return
         reader = self._read({tap: self.resolve(tap) for tap in wanted})
         self._reader.remove()
-        self._reader = reader
+        self._reader, self._light = reader, None
 
     def resolve(self, tap: str) -> str:
         """The address that a tap stands for.
@@ -188,11 +193,46 @@ class Network(Member):
         again = self._blocks if self.training and torch.is_grad_enabled() else ()
         with (torch.autocast(images.device.type, enabled=False) if self.precise else nullcontext(),
               recomputed(again) if again else nullcontext()):
-            outputs = self._reader(self.normalise(images))
+            outputs = self._reading(images)(self.normalise(images))
         if self.places is not None:
             for tap in {"logits", *self.auxiliary} & outputs.keys():
                 outputs[tap] = outputs[tap].index_select(1, self.places)
         return outputs
+
+    def lighten(self, wanted: bool) -> None:
+        """Whether passes under bf16 autocast run a copy that costs less, see `folding`: of a finished network alone.
+
+        The copy is made when it is first needed, of the weights that are there then. A compiled network has none.
+        """
+        self._lighten, self._light = wanted, None
+
+    def _reading(self, images: Tensor) -> Reader:
+        """Who reads these images: the module's reader, or the light copy's."""
+        device = images.device.type
+        if (not self._lighten or torch.is_grad_enabled() or not torch.is_autocast_enabled(device)
+                or torch.get_autocast_dtype(device) is not torch.bfloat16):
+            return self._reader
+        if self._light is None:
+            self._light = self._lightened()
+            self._lighten = self._light is not None
+        return self._light or self._reader
+
+    def _lightened(self) -> Reader | None:
+        if self.__dict__["run"] is not self.module or compiled(self.module.modules()):
+            return None
+        dummy = self._dummy()
+        with torch.autocast(dummy.device.type, enabled=False):
+            taps = {tap: self.resolve(tap) for tap in self._reader.shapes if tap != "logits"}
+            layouts = self.found.layouts if taps else {}
+            light = folded(self.module, dummy, {Address.parse(address).path for address in taps.values()})
+        try:
+            return Reader(light, taps, dummy, layouts=layouts)
+        except RuntimeError:  # its own code asks more of its layers than autocast does
+            return None
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Network:
+        self._light = None
+        return super()._apply(fn, recurse)
 
     def recompute(self, wanted: bool) -> None:
         """Whether, in training, blocks keep their input alone and compute the rest again for the backward pass."""
