@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from limbeck import engine
-from limbeck.cache import remember
+from limbeck.cache import Remembering, remember
 from limbeck.config import CacheSettings, OptimizerSettings, ScheduleSettings, TrainingSettings
 from limbeck.data import Augmentation, Batches, Split
 from limbeck.data.images import Images
@@ -41,6 +41,7 @@ from limbeck.trainer import Trainer
 
 CLASSES = 100
 TASK = Classification()
+CROPS = Augmentation("crop-flip", 4)
 
 
 def network(name: str) -> Network:
@@ -99,6 +100,17 @@ class Bench:
             torch.cuda.synchronize()
 
 
+def filled(method: Method, split: Split, folder: Path) -> Remembering:
+    """The method's teacher reads its logits from now on: random ones of all views of every image."""
+    found = remember([Stage(method)], CacheSettings(folder=str(folder)), split, CROPS, {})
+    cache = found.networks["teacher"].cache
+    for ids in torch.arange(cache.views).split(10_000):
+        cache.add(ids, cache.row.encode({"logits": torch.randn(len(ids), CLASSES)}))
+    cache.close()
+    cache.refresh()
+    return found
+
+
 def ratio(seconds: dict[str, list[float]], name: str, *others: str) -> float:
     """Median over rounds of one candidate's time over the sum of others'."""
     rounds = zip(seconds[name], *(seconds[other] for other in others), strict=True)
@@ -135,16 +147,10 @@ def reading(bench: Bench, rounds: int) -> list[tuple[str, float, str]]:
 
     The rows are random: how many bytes a step reads, and from where, does not depend on what they say.
     """
-    crops = Augmentation("crop-flip", 4)
     method = kd(network("resnet8x4"), network("resnet32x4"), bench.setting)
-    found = remember([Stage(method)], CacheSettings(folder=str(bench.folder / "cache")), bench.split, crops, {})
-    cache = found.networks["teacher"].cache
-    for ids in torch.arange(cache.views).split(10_000):
-        cache.add(ids, cache.row.encode({"logits": torch.randn(len(ids), CLASSES)}))
-    cache.close()
-    cache.refresh()
+    found = filled(method, bench.split, bench.folder / "cache")
     distilled, alone = bench.trainer(method), bench.trainer(none(network("resnet8x4"), bench.setting))
-    counted = Batches(bench.split, bench.batches.batch_size, train=True, augmentation=crops,
+    counted = Batches(bench.split, bench.batches.batch_size, train=True, augmentation=CROPS,
                       device=bench.accelerator.device, repertoire=found.repertoire)
     endless = (batch for epoch in itertools.count() for batch in counted.epoch(epoch))
     seconds = bench.time({"read": lambda: distilled._step(next(endless)),
