@@ -139,7 +139,7 @@ class Unrolled:
         """Gradient of the weighted terms at other parameters, by name; absent where they do not reach."""
         assert step.weights is not None
         passes = Passes(step.method)
-        losses, _ = passes.run(passes.again(step), values, terms)
+        losses = passes.losses(passes.again(step), values, terms)
         weights = dict(zip(step.method.process.names, step.weights, strict=True))
         total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
         found = torch.autograd.grad(total, list(values.values()), create_graph=differentiable, allow_unused=True)

@@ -142,7 +142,7 @@ class Search:
         step.seen = self.method.see(step.batch, step.clock, aliased=True)
         active = self.method.process.active(step.clock)
         with self.autocast():
-            step.losses, _ = self._passes.run(step.seen, {}, active)
+            step.losses = self._passes.losses(step.seen, {}, active)
         step.weights = self.process.weights(step.clock).to(step.batch.images.device)
         names = self.method.process.names
         total = torch.stack([step.weights[names.index(n)] * loss for n, loss in step.losses.items()]).sum()
@@ -161,20 +161,22 @@ class Search:
 
     def _carriers(self) -> dict[str, nn.Parameter]:
         """Parameters that the held-out loss can depend on: those of members; terms' own never reach it."""
-        return {n: p for n, p in self.method.named_parameters() if n.startswith("members.") and p.requires_grad}
+        return {name: parameter for member, module in self.method.members.items()
+                for name, parameter in module.named_parameters(f"members.{member}") if parameter.requires_grad}
 
     def _held_out_gradient(self, step: Step) -> dict[str, Tensor]:
         carriers = self._carriers()
         batch = self.held_out(step.clock.step)
         address = f"{self.method.deploy}.logits"
-        modes = [(m, m.training) for m in self.method.modules()]
-        self.method.train(self.mode == "train")
+        modes = [(part, part.training) for member in self.method.members.values() for part in member.modules()]
+        for member in self.method.members.values():
+            member.train(self.mode == "train")
         try:
             with self.autocast():
-                _, outputs = self._passes.run(self.method.see(batch, step.clock), {}, frozenset(), [address])
+                outputs = self._passes.outputs(self.method.see(batch, step.clock), {}, [address])
         finally:
-            for module, training in modes:
-                module.training = training
+            for part, training in modes:
+                part.training = training
         if batch.targets is None:
             raise Mistake("a search needs labelled held-out images; these have none. Give labelled data.")
         loss = self.task.loss(full(outputs[address]), batch.targets)
@@ -182,8 +184,8 @@ class Search:
         return {name: g for name, g in zip(carriers, mean_over_ranks(gradients), strict=True) if g is not None}
 
     def _direction(self, step: Step, gradient: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        parameters = dict(self.method.named_parameters())
-        factors = response(step.optimizer, {name: parameters[name] for name in gradient})
+        carriers = self._carriers()
+        factors = response(step.optimizer, {name: carriers[name] for name in gradient})
         return {name: (factors[name] * gradient[name]).to(gradient[name].dtype) for name in factors}
 
     # --- the weights

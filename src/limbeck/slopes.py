@@ -45,7 +45,7 @@ class Passes:
 
     def __init__(self, method: Method, autocast: Callable[[], AbstractContextManager] = nullcontext):
         self.method, self.autocast = method, autocast
-        self._everything = _Everything(method)
+        self._losses, self._outputs = _Losses(method), _Outputs(method)
 
     def again(self, step: Step, *, aliased: bool = False, replayed: bool = False) -> Seen:
         """A `Seen` for another pass over the step's batch: teachers as they were, dropout as it was.
@@ -60,31 +60,57 @@ class Passes:
         return self.method.see(step.batch, step.clock, known=known, random=step.seen.random, aliased=aliased,
                                replayed=step.seen.kept if replayed else None)
 
-    def run(self, seen: Seen, parameters: Mapping[str, Tensor], active: frozenset[str],
-            addresses: Iterable[str] = ()) -> tuple[dict[str, Tensor], Outputs]:
-        """The active terms' values and the outputs at some addresses, in one pass.
+    def losses(self, seen: Seen, parameters: Mapping[str, Tensor], active: frozenset[str]) -> dict[str, Tensor]:
+        """The active terms' values.
 
         Args:
             seen: What is known so far.
             parameters: Name -> value for those that differ from the method's own.
             active: Terms to compute.
-            addresses: Members' outputs to return beside them.
         """
-        state = {f"method.{n}": b.clone() for n, b in self.method.named_buffers()}
-        state |= {f"method.{n}": p for n, p in parameters.items()}
-        return functional_call(self._everything, state, (seen, active, tuple(addresses)))
+        found: dict[str, Tensor] = functional_call(self._losses, _state(self._losses, parameters), (seen, active))
+        return found
+
+    def outputs(self, seen: Seen, parameters: Mapping[str, Tensor], addresses: Iterable[str]) -> Outputs:
+        """Members' outputs at some addresses; terms, and what they learn, are not looked at.
+
+        Args:
+            seen: What is known so far.
+            parameters: Name -> value for those of members that differ from the method's own; others are passed over.
+            addresses: What is wanted.
+        """
+        own = {name: value for name, value in parameters.items() if name.startswith("members.")}
+        found: Outputs = functional_call(self._outputs, _state(self._outputs, own), (seen, tuple(addresses)))
+        return found
 
 
-class _Everything(nn.Module):
-    """The method's terms, and any address, in one call."""
+def _state(part: _Losses | _Outputs, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of the part's buffers, and parameters by the names that they have in it."""
+    prefix = "method." if isinstance(part, _Losses) else ""
+    return {name: b.clone() for name, b in part.named_buffers()} | {prefix + n: p for n, p in parameters.items()}
+
+
+class _Losses(nn.Module):
+    """The method's terms in one call."""
 
     def __init__(self, method: Method):
         super().__init__()
         self.method = method
 
-    def forward(self, seen: Seen, active: frozenset[str],
-                addresses: tuple[str, ...]) -> tuple[dict[str, Tensor], Outputs]:
-        return self.method(seen, active), {address: seen[address] for address in addresses}
+    def forward(self, seen: Seen, active: frozenset[str]) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = self.method(seen, active)
+        return found
+
+
+class _Outputs(nn.Module):
+    """Any addresses of the method's members in one call."""
+
+    def __init__(self, method: Method):
+        super().__init__()
+        self.members = method.members
+
+    def forward(self, seen: Seen, addresses: tuple[str, ...]) -> Outputs:
+        return {address: seen[address] for address in addresses}
 
 
 def exact(passes: Passes, step: Step, start: Mapping[str, Tensor], direction: Mapping[str, Tensor],
@@ -115,7 +141,7 @@ def exact(passes: Passes, step: Step, start: Mapping[str, Tensor], direction: Ma
         return slopes
     for name in [n for n in slopes if weights[n] == 0]:  # 0 left nothing at its aliases: a backward of its own
         again, parameters = passes.again(step, aliased=True), {n: p.detach().requires_grad_() for n, p in start.items()}
-        losses, _ = passes.run(again, parameters, frozenset({name}))
+        losses = passes.losses(again, parameters, frozenset({name}))
         own = {a: x for a, x in again.aliases[name].items() if a in tangents}
         gradients = torch.autograd.grad(losses[name], list(own.values()))
         slopes[name] = _inner(dict(zip(own, gradients, strict=True)), tangents)
@@ -164,7 +190,7 @@ def _tangents(passes: Passes, step: Step, start: Mapping[str, Tensor], direction
     """How members' outputs move along d, by address; those that do not are absent."""
     with _along(start, direction) as parameters:
         with passes.autocast():
-            _, outputs = passes.run(passes.again(step, replayed=True), parameters, frozenset(), addresses)
+            outputs = passes.outputs(passes.again(step, replayed=True), parameters, addresses)
         pairs = {address: forward_ad.unpack_dual(x).tangent for address, x in outputs.items()}
     return {address: full(tangent) for address, tangent in pairs.items() if tangent is not None}
 
@@ -173,7 +199,7 @@ def forward(passes: Passes, step: Step, start: Mapping[str, Tensor], direction: 
             terms: Sequence[str]) -> dict[str, Tensor]:
     """Forward mode through members, connectors and distances; arguments and result as for `exact`."""
     with _along(start, direction) as parameters:
-        losses, _ = passes.run(passes.again(step), parameters, frozenset(terms))
+        losses = passes.losses(passes.again(step), parameters, frozenset(terms))
         pairs = {name: forward_ad.unpack_dual(loss).tangent for name, loss in losses.items()}
     return {name: tangent for name, tangent in pairs.items() if tangent is not None}
 
@@ -203,7 +229,7 @@ def _moved(passes: Passes, step: Step, start: Mapping[str, Tensor], direction: M
            terms: Sequence[str]) -> dict[str, Tensor]:
     moved = {**start, **{name: start[name] + reach * d for name, d in direction.items()}}
     with torch.no_grad():
-        return passes.run(passes.again(step), moved, frozenset(terms))[0]
+        return passes.losses(passes.again(step), moved, frozenset(terms))
 
 
 ESTIMATORS: dict[str, Callable[..., dict[str, Tensor]]] = {

@@ -149,7 +149,8 @@ def test_a_pass_takes_other_parameters_and_gives_any_address():
     made = case("kd")
     made.method.members["student"].tap(["stage1"])
     moved, twin = {name: 1.1 * x for name, x in made.start.items()}, copy.deepcopy(made.method)
-    losses, outputs = made.passes.run(made.method.see(batch(), clock()), moved, frozenset({"kl"}), ["student.stage1"])
+    losses = made.passes.losses(made.method.see(batch(), clock()), moved, frozenset({"kl"}))
+    outputs = made.passes.outputs(made.method.see(batch(), clock()), moved, ["student.stage1"])
     twin.load_state_dict(moved, strict=False)
     seen = twin.see(batch(), clock())
     assert losses.keys() == {"kl"}
