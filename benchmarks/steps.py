@@ -79,7 +79,7 @@ class Bench:
         """The loop with a search beside it."""
         method = method.under(Learned(method.process, method.searchable()).to(self.accelerator.device))
         autocast = engine.autocast(self.settings.precision, self.accelerator.device)[0]
-        return self.trainer(method, Search(method, TASK, self.batches.at, autocast=autocast, **options))
+        return self.trainer(method, Search(method, TASK, autocast=autocast, **{"held_out": self.batches.at, **options}))
 
     def time(self, candidates: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
         """Seconds of each candidate, a list over rounds; one round of warm-up is not counted."""
@@ -167,8 +167,10 @@ def searching(bench: Bench, rounds: int) -> list[tuple[str, float, str]]:
         return distpro(network("wrn_16_2"), teacher, bench.setting)
 
     plain = bench.trainer(fresh())
+    half = Batches(bench.split, bench.batches.batch_size // 2, train=True, device=bench.accelerator.device)
     kinds: dict[str, tuple[dict[str, object], str]] = {
         "exact": ({}, "<= 1.25, bf16 1.30"), "exact, every 4 steps": ({"every": 4}, "<= 1.08"),
+        "exact, half a batch held out": ({"held_out": half.at}, ""),
         "onesided": ({"estimator": "onesided"}, ""), "central": ({"estimator": "central"}, ""),
         "forward": ({"estimator": "forward"}, ""),
         "the paper's recipe (central, tentative step first)": ({"estimator": "central", "order": "paper"}, "")}
@@ -180,10 +182,20 @@ def searching(bench: Bench, rounds: int) -> list[tuple[str, float, str]]:
                 trainer._step(bench.batch)
         return run
 
+    alone = bench.trainer(none(network("wrn_16_2"), bench.setting))
+
+    def look() -> None:
+        student = alone.method.student()
+        with torch.no_grad(), alone.autocast():
+            student.module(student.normalise(bench.batch.images))
+
     counts = {name: int(options.get("every", 1)) for name, (options, _) in kinds.items()}
-    seconds = bench.time({"plain": steps(plain, 1), **{n: steps(t, counts[n]) for n, t in trainers.items()}}, rounds)
-    return [(f"search step, {name} / distillation step", ratio(seconds, name, "plain") / counts[name], goal)
+    seconds = bench.time({"plain": steps(plain, 1), "alone": steps(alone, 1), "look": look,
+                          **{n: steps(t, counts[n]) for n, t in trainers.items()}}, rounds)
+    rows = [(f"search step, {name} / distillation step", ratio(seconds, name, "plain") / counts[name], goal)
             for name, (_, goal) in kinds.items()]
+    return [*rows, ("search step, exact / (distillation step + a student's step + two of its forward passes)",
+                    ratio(seconds, "exact", "plain", "alone", "look", "look"), "its floor: 1")]
 
 
 def clipping(bench: Bench, rounds: int) -> list[tuple[str, float, str]]:
@@ -216,7 +228,8 @@ def together(bench: Bench, rounds: int) -> list[tuple[str, float, str]]:
     """An FFSD step of two students and a leader, against the bare steps of three such networks.
 
     Fusion, decoder and carriers are networks too (the paper's Table VII counts them): in the second ratio their own
-    bare forward and backward passes, on maps that are there already, stand beside the three steps.
+    bare forward and backward passes, on maps that are there already, stand beside the three steps, and so do the two
+    passes of carriers that are lent.
     """
     (stage,) = ffsd(replaced(network("resnet32"), lambda: build("resnet32", CLASSES)), bench.setting)
     group = bench.trainer(stage.method)
@@ -233,21 +246,24 @@ def together(bench: Bench, rounds: int) -> list[tuple[str, float, str]]:
 
     method = group.method
     seen = method.see(bench.batch, group.clock)
-    auxiliary = [method.members[name] for name in ("fusion", "decoder", "carrier_student2", "carrier_leader")]
+    learning = [method.members[name] for name in ("fusion", "decoder", "carrier_student2", "carrier_leader")]
+    lent = [method.members[name] for name in ("target_student2", "target_leader")]
     maps = {address: seen.detached(address).requires_grad_(address.startswith("leader."))
-            for member in auxiliary for address in member.reads}
+            for member in (*learning, *lent) for address in member.reads}
 
     def modules() -> None:
         known: dict[str, dict[str, torch.Tensor]] = {}
         for address, value in maps.items():
             known.setdefault(address.partition(".")[0], {})[address.partition(".")[2]] = value
         with group.autocast():
-            made = [x for m in auxiliary for x in m(method.see(bench.batch, group.clock, known=known)).values()]
+            made = [x for m in learning for x in m(method.see(bench.batch, group.clock, known=known)).values()]
+            for member in lent:
+                member(method.see(bench.batch, group.clock, known=known))
         torch.autograd.backward(made, [torch.ones_like(x) for x in made])
 
     seconds = bench.time({"ffsd": lambda: group._step(bench.batch), "bare": bare, "modules": modules}, rounds)
     return [("FFSD step / bare steps of its three networks (ResNet-32)", ratio(seconds, "ffsd", "bare"), "<= 1.10"),
-            ("FFSD step / bare steps of all its networks: also fusion, decoder, two carriers",
+            ("FFSD step / bare passes of all its networks: also fusion, decoder, two carriers and their lent passes",
              ratio(seconds, "ffsd", "bare", "modules"), "<= 1.10")]
 
 
