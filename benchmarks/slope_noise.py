@@ -1,10 +1,11 @@
-"""How much of a search's slopes is chance: of the held-out batch by its size, and of bf16.
+"""How much of a search's slopes is chance: of the training batch, of the held-out batch by its size, and of bf16.
 
-    python benchmarks/slope_noise.py [--steps 40] [--draws 6] [--out FOLDER]
+    python benchmarks/slope_noise.py [--steps 40] [--draws 12] [--out FOLDER]
 
-DistPro's 27 pathways, ResNet-20 -> ResNet-8 on digits at 32 x 32. After some steps of training the slopes of one step,
-always the same, are taken from held-out batches of several sizes and compared with those from all held-out images:
-length of the difference over length, and cosine. Then in bf16, from one batch, with those in float32.
+DistPro's 27 pathways, ResNet-20 -> ResNet-8 on digits at 32 x 32. After some steps of training the slopes of one step
+are taken again and again from the same state: their mean over all training batches and all held-out images, and from
+single training batches with held-out batches of several sizes. Compared are length of the difference over length, and
+cosine; last in bf16 with float32, from the same two batches.
 """
 
 from __future__ import annotations
@@ -22,13 +23,11 @@ from sklearn.datasets import load_digits
 from steps import TASK, Bench, network
 from torch import Tensor
 
-from limbeck.config import OptimizerSettings
 from limbeck.data import Batches, Split
 from limbeck.data.images import Images
 from limbeck.files import write_whole
 from limbeck.method import Setting
 from limbeck.methods.distpro import distpro
-from limbeck.optimizers import build_optimizer
 from limbeck.seen import Batch
 
 TRAINED = 1000  # of 1797 digits; the others are held out
@@ -48,13 +47,11 @@ class Search:
     def __init__(self, split: Split, precision: str, teacher: steps.Network):
         torch.manual_seed(0)
         rows = torch.arange(TRAINED)
-        self.bench = bench = Bench(64, precision, "cpu")
+        self.bench = bench = Bench(64, precision, "cpu", lr=0.02)
         bench.batches = Batches(replace(split, index=rows), 64, train=True)
         bench.batch = next(bench.batches.epoch(0))
         bench.setting = Setting(TASK, tuple("0123456789"), split.labels, rows, bench.batch)
         self.trainer = bench.search(distpro(network("resnet8"), teacher, bench.setting))
-        self.trainer.optimizer_settings = OptimizerSettings(lr=0.02)
-        self.trainer.optimizer = build_optimizer(self.trainer.method, self.trainer.optimizer_settings, {})
 
     def slopes(self, batch: Batch, held_out: Batch, state: dict | None = None) -> Tensor:
         """Slopes of the weights that a step finds."""
@@ -84,7 +81,7 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--draws", type=int, default=6)
+    parser.add_argument("--draws", type=int, default=12)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     steps.CLASSES, split = 10, digits()
@@ -108,13 +105,14 @@ def main() -> None:
     batches = list(search.bench.batches.epoch(0))
     for number in range(given.steps):
         search.slopes(batches[number % len(batches)], held_out(64, number))
-    state = search.state()
-    whole = search.slopes(batches[3], held_out(len(split), 0), state)
-    lines = ["| held-out images | difference / length | cosine |", "|---|---|---|"]
-    for count in (64, 32, 16, 8):
-        found = [search.slopes(batches[3], held_out(count, 10 + draw), state) for draw in range(given.draws)]
-        means = [statistics.mean(column) for column in zip(*(apart(one, whole) for one in found), strict=True)]
-        lines.append("| {} | {:.2f} | {:.2f} |".format(count, *means))
+    state, whole = search.state(), held_out(len(split), 0)
+    mean = torch.stack([search.slopes(batch, whole, state) for batch in batches]).mean(0)
+    lines = ["| a training batch of 64, and held-out images | difference / length | cosine |", "|---|---|---|"]
+    for count in (len(whole), 64, 32, 16, 8):
+        found = [search.slopes(batches[draw % len(batches)], held_out(count, 10 + draw), state)
+                 for draw in range(given.draws)]
+        means = [statistics.mean(column) for column in zip(*(apart(one, mean) for one in found), strict=True)]
+        lines.append("| {} | {:.2f} | {:.2f} |".format("all" if count == len(whole) else count, *means))
     full = search.slopes(batches[3], held_out(64, 10), state)
     low = Search(split, "bf16", teacher).slopes(batches[3], held_out(64, 10), state)
     lines.append("| 64, bf16 against float32 | {:.2f} | {:.2f} |".format(*apart(low, full)))

@@ -58,8 +58,8 @@ def images(count: int) -> Split:
 class Bench:
     """Makes trainers of one setting and times their steps against each other."""
 
-    def __init__(self, batch: int, precision: str, device: str | None):
-        self.accelerator = engine.start(device)
+    def __init__(self, batch: int, precision: str, device: str | None, lr: float = 1e-5):
+        self.accelerator, self.lr = engine.start(device), lr
         self.settings = TrainingSettings(precision=precision)
         self.split = images(4 * batch)
         self.batches = Batches(self.split, batch, train=True, device=self.accelerator.device)
@@ -68,9 +68,9 @@ class Bench:
         self.folder = Path(tempfile.mkdtemp())
 
     def trainer(self, method: Method, companion: Search | None = None) -> Trainer:
-        """The real loop, ready to step; its rate is tiny so that nothing drifts."""
+        """The real loop, ready to step; by itself its rate is tiny, so that nothing drifts."""
         made = Trainer([Stage(method)], TASK, self.batches, {}, Run(self.folder), self.settings,
-                       optimizer=OptimizerSettings(lr=1e-5), schedule=ScheduleSettings(kind="constant"),
+                       optimizer=OptimizerSettings(lr=self.lr), schedule=ScheduleSettings(kind="constant"),
                        accelerator=self.accelerator, companion=companion, display=Display(quiet=True))
         made._prepare(0, {}, {})
         return made
