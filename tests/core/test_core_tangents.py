@@ -1,4 +1,4 @@
-"""Tangents through fused batch norm and replayed convolutions equal PyTorch's own forward mode."""
+"""Tangents through fused batch norm and what is replayed equal PyTorch's own forward mode."""
 
 from __future__ import annotations
 
@@ -54,13 +54,16 @@ CONVOLUTIONS = {
 }
 
 
-class Convolutions(TorchDispatchMode):
-    """Counts convolutions."""
+class Calls(TorchDispatchMode):
+    """Counts calls of kernels by parts of their names."""
 
-    count = 0
+    def __init__(self, *names: str):
+        super().__init__()
+        self.counts = dict.fromkeys(names, 0)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.count += "convolution" in str(func)
+        for name in self.counts:
+            self.counts[name] += name in str(func)
         return func(*args, **(kwargs or {}))
 
 
@@ -74,7 +77,7 @@ def test_a_replayed_convolution_costs_its_tangents_alone(kind: str, moving: tupl
     with kept:
         expected = layer(x)
     for mode in (torch.no_grad(), Replayed(kept.values)):
-        with torch.no_grad(), forward_ad.dual_level(), mode, Convolutions() as convolutions:
+        with torch.no_grad(), forward_ad.dual_level(), mode, Calls("convolution") as calls:
             values = {n: forward_ad.make_dual(p.detach(), along[n]) for n, p in layer.named_parameters() if n in along}
             given = forward_ad.make_dual(x, torch.ones_like(x)) if "input" in moving else x
             found.append(forward_ad.unpack_dual(functional_call(layer, values, given)))
@@ -82,8 +85,53 @@ def test_a_replayed_convolution_costs_its_tangents_alone(kind: str, moving: tupl
     assert (found[0].tangent is None) == (found[1].tangent is None)
     if found[0].tangent is not None:
         torch.testing.assert_close(found[1].tangent, found[0].tangent, rtol=1e-10, atol=1e-12)
-    assert convolutions.count == ("input" in moving) + ("weight" in along)
+    assert calls.counts["convolution"] == ("input" in moving) + ("weight" in along)
     assert not kept.values
+
+
+def layers(*, inplace: bool) -> nn.Sequential:
+    """Two convolutions, each with norm and ReLU."""
+    torch.manual_seed(0)
+    made = [(nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU(inplace)) for _ in range(2)]
+    return nn.Sequential(*(layer for row in made for layer in row)).double()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize("moving", [("weight", "bias"), ("0.weight",), ("4.weight",), ("4.bias",), ()], ids=" ".join)
+def test_replayed_norms_and_relus_cost_their_tangents_alone(moving: tuple[str, ...], inplace: bool) -> None:
+    model, x, found = layers(inplace=inplace), torch.randn(4, 3, 6, 5, dtype=torch.float64), []
+    along = {name: torch.randn_like(p) for name, p in model.named_parameters() if name.endswith(moving)}
+    kept = Kept()
+    with kept:
+        expected = model(x)
+    for mode in (nullcontext(), Replayed(kept.values)):
+        buffers = {name: b.clone() for name, b in model.named_buffers()}
+        with torch.no_grad(), forward_ad.dual_level(), mode, Calls("native_batch_norm.default", "aten.relu") as calls:
+            own = dict(model.named_parameters())
+            values = {name: forward_ad.make_dual(own[name].detach(), change) for name, change in along.items()}
+            found.append(forward_ad.unpack_dual(functional_call(model, {**values, **buffers}, x)))
+    torch.testing.assert_close(found[1].primal, expected, rtol=0, atol=0)
+    assert (found[0].tangent is None) == (found[1].tangent is None) == (not moving)
+    if moving:
+        torch.testing.assert_close(found[1].tangent, found[0].tangent, rtol=1e-10, atol=1e-12)
+    assert (sum(calls.counts.values()) > 0) is inplace  # what a ReLU overwrites is computed again
+    assert not kept.values
+
+
+@pytest.mark.parametrize("moving", [("weight", "bias"), ("weight",), ("bias",), ()], ids=" ".join)
+def test_tangents_of_norms_in_low_precision_are_those_in_full(moving: tuple[str, ...]) -> None:
+    torch.manual_seed(0)
+    norm, (x, direction), found = nn.BatchNorm2d(4), torch.randn(2, 6, 4, 5, 3).bfloat16(), []
+    along = {name: torch.randn(4) for name in moving}
+    for dtype in (torch.float32, torch.bfloat16):
+        with torch.no_grad(), forward_ad.dual_level(), FusedBatchNorm():
+            values = {n: forward_ad.make_dual(p.detach(), along[n]) if n in along else p.detach()
+                      for n, p in norm.named_parameters()}
+            dual = forward_ad.make_dual(x.to(dtype), direction.to(dtype))
+            found.append(forward_ad.unpack_dual(functional_call(norm, values, dual)).tangent)
+    assert found[1].dtype == torch.bfloat16
+    torch.testing.assert_close(found[1].float(), found[0], rtol=0.02, atol=0.02)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -120,7 +168,7 @@ def test_learners_are_kept_where_the_step_has_aliases_and_teachers_never() -> No
         assert all(isinstance(seen[f"{name}.logits"], Tensor) for name in members)
         assert seen.kept.keys() == expected
     seen = Seen(batch(), clock(), members, aliased=True)
-    count = len([m for m in members["student"].module.modules() if isinstance(m, nn.Conv2d)])
+    count = len([m for m in members["student"].module.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d | nn.ReLU)])
     assert seen["student.logits"].requires_grad
     assert len(seen.kept["student"].values) == count > 0
 
