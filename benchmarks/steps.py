@@ -19,7 +19,6 @@ from pathlib import Path
 
 import torch
 
-from limbeck import engine
 from limbeck.cache import Remembering, remember
 from limbeck.config import CacheSettings, OptimizerSettings, ScheduleSettings, TrainingSettings
 from limbeck.data import Augmentation, Batches, Split
@@ -32,12 +31,13 @@ from limbeck.methods.kd import kd
 from limbeck.methods.none import none
 from limbeck.networks import build
 from limbeck.process import Learned, Replayed
+from limbeck.process.recorded import Recorded
 from limbeck.progress import Display
-from limbeck.recorded import Recorded
 from limbeck.runs import Run, about
 from limbeck.search import Search
 from limbeck.tasks.classification import Classification
-from limbeck.trainer import Trainer
+from limbeck.training import engine
+from limbeck.training.trainer import Trainer
 
 CLASSES = 100
 TASK = Classification()

@@ -95,7 +95,7 @@ def cache_(cache: Annotated[Path, typer.Option("--cache", help="folder that take
         "data": data, "teacher": teacher, "student": student, "method": method, "cache.folder": str(cache),
         "training.batch_size": batch_size, "seed": seed, "training.precision": precision, **assignments(set_ or [])},
         pair)
-    from limbeck import precompute
+    from limbeck.jobs import precompute
 
     for line in precompute.fill_ahead(job, device=device, quiet=quiet):
         typer.echo(line)
@@ -119,7 +119,7 @@ def evaluate(run: Annotated[Path, typer.Argument(help="a finished run's folder")
              json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
              device: Device = None) -> None:
     """Score a run's network on its test data, or on other data with the same classes."""
-    from limbeck import measured
+    from limbeck.report import measured
 
     look = measured.cost if cost else measured.members if members else measured.network
     typer.echo(look(run, source=data, device=device, json=json))
@@ -168,8 +168,8 @@ def sweep(files: Annotated[list[Path], typer.Argument(help="a bench, or recipes:
     """Do methods x pairs x seeds; stopped and given again, it goes on, and skips what is finished."""
     from limbeck.config import assignments
     from limbeck.progress import Display
-    from limbeck.sweep import plan
-    from limbeck.workers import Workers
+    from limbeck.sweeps.plan import plan
+    from limbeck.sweeps.workers import Workers
 
     made = plan(files, folder=folder, seeds=seed or [], over=assignments(set_ or []))
     if dry:
@@ -215,7 +215,7 @@ def taps(network: Annotated[str, typer.Argument(help="NAME, timm:NAME, torchvisi
                                                        "insists on")] = None,
          everything: Annotated[bool, typer.Option("--all", help="list every layer with places, too")] = False) -> None:
     """List what can be tapped in a network, with shapes and strides; and how its stages pair with a teacher's."""
-    from limbeck.listing import taps_of
+    from limbeck.guide.listing import taps_of
 
     typer.echo(taps_of(network, size, teacher, everything=everything))
 
@@ -232,7 +232,7 @@ def check(methods: Annotated[list[str], typer.Argument(help="file.py:function, o
 @app.command("list")
 def list_(what: Annotated[Catalogue, typer.Argument(help="what to list")]) -> None:
     """List methods, networks, kinds of data, or recipes."""
-    from limbeck import listing
+    from limbeck.guide import listing
 
     typer.echo(listing.of(what.value))
 
@@ -240,7 +240,7 @@ def list_(what: Annotated[Catalogue, typer.Argument(help="what to list")]) -> No
 @app.command()
 def cards(folder: Annotated[Path, typer.Argument(help="of the cards")] = Path("docs/methods")) -> None:
     """Write a card for each method, and their index: idea, loss, options, cost, source, what papers report."""
-    from limbeck import cards
+    from limbeck.guide import cards
 
     typer.echo(cards.write(folder))
 
@@ -250,7 +250,7 @@ def demo(run: Folder = Path("runs/demo"),
          quick: Annotated[bool, typer.Option("--quick", help="an epoch each, as a check")] = False,
          quiet: Quiet = False) -> None:
     """The main job on the built-in digits: teacher, KD, DistPro searched and replayed, a page; under three minutes."""
-    from limbeck.demonstration import demonstrate
+    from limbeck.guide.demonstration import demonstrate
 
     typer.echo(demonstrate(run, quick=quick, quiet=quiet))
 

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from limbeck.config import ScheduleSettings
 from limbeck.data import Batches
+from limbeck.derivatives.tangents import Kept
 from limbeck.errors import Mistake, nearest
 from limbeck.members import Frozen, Look, Member, Network
 from limbeck.optimizer_parts import Optimizers
 from limbeck.process import Process, Without
 from limbeck.seen import Batch, Clock, Outputs, Seen
-from limbeck.tangents import Kept
 from limbeck.tasks import Task
 from limbeck.terms import Supervise, Term
 

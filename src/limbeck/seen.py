@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from limbeck.derivatives.tangents import Kept, Replayed
 from limbeck.errors import Mistake, nearest
-from limbeck.tangents import Kept, Replayed
 
 Outputs = dict[str, Tensor]
 """Tap -> tensor. A network's holds at least `logits`."""

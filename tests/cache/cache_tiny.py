@@ -14,7 +14,7 @@ from limbeck.config import CacheSettings
 from limbeck.contract.trial import Fit, Trial, built, split, stages, trainer
 from limbeck.data import Augmentation, Batches
 from limbeck.method import Method, Stage
-from limbeck.trainer import Trainer
+from limbeck.training.trainer import Trainer
 
 KD = Trial("kd")
 CROPS = Augmentation("crop-flip", 2)  # as contract.trial.trainer changes its images

@@ -11,7 +11,7 @@ from cache_tiny import KD, CachedFit, cached, teacher
 from limbeck.contract.running import StopsAt
 from limbeck.contract.trial import TwoRanks, built, trainer
 from limbeck.errors import Stopped
-from limbeck.trainer import Trainer
+from limbeck.training.trainer import Trainer
 
 
 class Killed(Exception):  # noqa: N818 - nothing went wrong

@@ -12,7 +12,7 @@ from torch import Tensor
 from limbeck.contract.trial import Fit
 from limbeck.method import Method
 from limbeck.process import Replayed
-from limbeck.recorded import Recorded
+from limbeck.process.recorded import Recorded
 
 ROW = Row("distpro", {"transforms": ("c2",)}, pulls={})
 EPOCHS, IMAGES = 3, 24

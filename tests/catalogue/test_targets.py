@@ -12,7 +12,7 @@ from limbeck.contract.steps import CLOCK, images_for, step
 from limbeck.contract.trial import stages
 from limbeck.data import Mixing
 from limbeck.errors import Mistake
-from limbeck.labels import check_mixed, without_labels
+from limbeck.training.labels import check_mixed, without_labels
 
 rows = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.label)
 of_classes = pytest.mark.parametrize("row", [row for row in ROWS if row.task == "classification"],

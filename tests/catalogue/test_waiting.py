@@ -11,7 +11,7 @@ import torch
 from catalogue import ROWS, Row, built, trainer
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from limbeck.trainer import Trainer
+from limbeck.training.trainer import Trainer
 
 ASKS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "equal",
         "is_nonzero", "bincount", "repeat_interleave"}

@@ -10,7 +10,6 @@ import torch
 from core_tiny import CLASSES, SIZE, batch, network
 from torch import Tensor, nn
 
-from limbeck import engine
 from limbeck.config import OptimizerSettings, ScheduleSettings, TrainingSettings
 from limbeck.data import Batches, Split
 from limbeck.data.images import Images
@@ -22,8 +21,9 @@ from limbeck.runs import Run
 from limbeck.seen import Clock, Seen
 from limbeck.tasks.classification import Classification
 from limbeck.terms import Match, Supervise, Term
-from limbeck.trainer import Trainer
-from limbeck.turns import pieces
+from limbeck.training import engine
+from limbeck.training.trainer import Trainer
+from limbeck.training.turns import pieces
 
 
 class Remembers(Term):

@@ -9,21 +9,21 @@ import torch
 from core_tiny import CLASSES, Plain, batch, clock, network, setting
 from torch import nn
 
-from limbeck import engine
-from limbeck.arithmetic import Arithmetic, slow_in_bf16
 from limbeck.config import OptimizerSettings, ScheduleSettings, TrainingSettings
 from limbeck.data import Batches, Split
 from limbeck.data.images import Images
 from limbeck.method import Method, Stage
 from limbeck.methods.kd import kd
 from limbeck.methods.none import none
-from limbeck.optimizers import build_optimizer
 from limbeck.process import Scheduled
 from limbeck.progress import Display
 from limbeck.runs import Run
 from limbeck.tasks.classification import Classification
 from limbeck.terms import Supervise
-from limbeck.trainer import Trainer
+from limbeck.training import engine
+from limbeck.training.arithmetic import Arithmetic, slow_in_bf16
+from limbeck.training.optimizers import build_optimizer
+from limbeck.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 

@@ -7,7 +7,7 @@ import io
 import pytest
 import torch
 
-from limbeck.averages import Averages
+from limbeck.training.averages import Averages
 
 
 def filled() -> Averages:

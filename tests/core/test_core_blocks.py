@@ -11,8 +11,8 @@ import torchvision
 from core_tiny import Plain, Residual, Tokens, network, sequential
 from torch import nn
 
-from limbeck.blocks import blocks
 from limbeck.networks import build
+from limbeck.taps.blocks import blocks
 
 
 @pytest.mark.parametrize(("name", "count", "first", "last"), [

@@ -11,8 +11,8 @@ from core_tiny import Plain
 from torch import nn
 
 from limbeck import ranks
-from limbeck.checkpoints import load, own_state, restore_own, save
 from limbeck.errors import Mistake
+from limbeck.training.checkpoints import load, own_state, restore_own, save
 
 CPU = torch.device("cpu")
 

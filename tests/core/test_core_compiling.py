@@ -8,8 +8,6 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from limbeck import engine
-from limbeck.compiling import Compiling, modules
 from limbeck.config import OptimizerSettings, ScheduleSettings, TrainingSettings
 from limbeck.contract.trial import Trial, built, split
 from limbeck.data import Batches
@@ -19,7 +17,9 @@ from limbeck.progress import Display
 from limbeck.runs import Run
 from limbeck.seen import Clock
 from limbeck.tasks.classification import Classification
-from limbeck.trainer import Trainer
+from limbeck.training import engine
+from limbeck.training.compiling import Compiling, modules
+from limbeck.training.trainer import Trainer
 
 FITNET = Trial("fitnet")
 

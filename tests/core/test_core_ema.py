@@ -15,10 +15,11 @@ from limbeck.config import TrainingSettings
 from limbeck.contract.running import StopsAt
 from limbeck.contract.trial import Trial, batch, built, trainer
 from limbeck.errors import Mistake, Stopped
-from limbeck.evaluation import ANY_RIGHT, score_group
-from limbeck.members.ema import Averaged, with_average
+from limbeck.evaluation.groups import ANY_RIGHT
+from limbeck.evaluation.scores import score_group
 from limbeck.method import Method
 from limbeck.seen import Clock
+from limbeck.wiring.ema import Averaged, with_average
 
 KD = Trial("kd")
 

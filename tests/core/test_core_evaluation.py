@@ -9,8 +9,8 @@ from torch import Tensor
 
 from limbeck.data import Batches, Split
 from limbeck.data.images import Images
-from limbeck.evaluation import score, score_group
-from limbeck.groups import ANY_RIGHT, SIMILARITY
+from limbeck.evaluation.groups import ANY_RIGHT, SIMILARITY
+from limbeck.evaluation.scores import score, score_group
 from limbeck.members import Ensemble
 from limbeck.method import Method
 from limbeck.process import Scheduled

@@ -7,12 +7,12 @@ import torch
 from core_tiny import CLASSES, SIZE, Plain, Residual, batch, clock, network, setting
 from torch import Tensor, nn
 
-from limbeck.arithmetic import Arithmetic
 from limbeck.config import TrainingSettings
 from limbeck.members import Frozen
 from limbeck.members.folding import folded
 from limbeck.methods.kd import kd
 from limbeck.seen import Seen
+from limbeck.training.arithmetic import Arithmetic
 
 CPU = torch.device("cpu")
 DUMMY = torch.zeros(1, *SIZE)

@@ -11,11 +11,11 @@ from limbeck.config import OptimizerSettings
 from limbeck.errors import Mistake
 from limbeck.members import Frozen, Member
 from limbeck.method import Method, Stage
-from limbeck.optimizers import build_optimizer
 from limbeck.process import Scheduled
 from limbeck.seen import Outputs, Seen
 from limbeck.tasks.classification import Classification
 from limbeck.terms import Match, Supervise
+from limbeck.training.optimizers import build_optimizer
 
 
 class Code(Member):

@@ -8,12 +8,12 @@ import torch
 from core_tiny import Tokens, network
 from torch import Tensor, nn
 
-from limbeck.calls import record
 from limbeck.errors import Mistake
-from limbeck.layouts import Layout, layouts
 from limbeck.members import STATISTICS, Network
-from limbeck.stages import discover, explore
 from limbeck.taps import Reader
+from limbeck.taps.calls import record
+from limbeck.taps.layouts import Layout, layouts
+from limbeck.taps.stages import discover, explore
 
 DUMMY = torch.zeros(1, 3, 16, 16)
 MAP = torch.randn(2, 8, 4, 6)

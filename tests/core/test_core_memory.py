@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from limbeck import memory
+from limbeck.training import memory
 
 
 def test_the_peak_of_a_process_covers_what_it_has_touched():

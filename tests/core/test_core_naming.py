@@ -10,9 +10,9 @@ from core_tiny import Plain
 
 from limbeck.config import NetworkSettings
 from limbeck.errors import Mistake
-from limbeck.known import known_classes
 from limbeck.members import Network, Statistics
-from limbeck.naming import BY_ORDER, match_classes
+from limbeck.sources.known import known_classes
+from limbeck.sources.naming import BY_ORDER, match_classes
 
 OWN = [("ant",), ("bee",), ("cow",), ("red_deer", "elk")]
 

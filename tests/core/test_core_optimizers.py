@@ -13,11 +13,11 @@ from limbeck.config import OptimizerSettings, ScheduleSettings
 from limbeck.errors import Mistake
 from limbeck.method import Method, Stage, Turn
 from limbeck.optimizer_parts import step_turn
-from limbeck.optimizers import build_optimizer, rate, set_rate
 from limbeck.process import Scheduled
 from limbeck.seen import Clock
 from limbeck.tasks.classification import Classification
 from limbeck.terms import Match, Supervise
+from limbeck.training.optimizers import build_optimizer, rate, set_rate
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from limbeck.process import (
     normaliser,
     ramp,
 )
-from limbeck.recorded import Recorded
+from limbeck.process.recorded import Recorded
 from limbeck.seen import Clock
 
 RAW = torch.tensor([0.3, -1.2, 2.0, 0.7], dtype=torch.float64)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from limbeck.contract.trial import Trial, built, trainer
-from limbeck.profiling import TIMED, TRACED, WARM_UP, Profile, Watched, table
+from limbeck.training.profiling import TIMED, TRACED, WARM_UP, Profile, Watched, table
 
 
 class Heard:

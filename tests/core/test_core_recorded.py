@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from limbeck.errors import Mistake
 from limbeck.process import biased_softmax
-from limbeck.recorded import Recorded
+from limbeck.process.recorded import Recorded
 
 
 @pytest.fixture

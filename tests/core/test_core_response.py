@@ -8,7 +8,7 @@ from core_reference import OPTIMIZERS
 from torch import Tensor, nn
 
 from limbeck.errors import Mistake
-from limbeck.response import check_exact, response
+from limbeck.search.response import check_exact, response
 
 
 def stepped(kind: str, gradients: list[Tensor]) -> tuple[torch.optim.Optimizer, nn.Parameter]:

@@ -12,11 +12,12 @@ from limbeck import jobs
 from limbeck.config import Job, job_of
 from limbeck.contract.trial import Trial, built
 from limbeck.errors import Mistake
+from limbeck.jobs import doing
 from limbeck.method import Method
 from limbeck.process import Learned
-from limbeck.recorded import Recorded
-from limbeck.reweighing import searched_terms, searches, under_replay, under_search
+from limbeck.process.recorded import Recorded
 from limbeck.seen import Clock
+from limbeck.wiring.reweighing import searched_terms, searches, under_replay, under_search
 
 PATHS = {"distpro": {"teacher_taps": ["stage3"]}}
 NAMES = [f"distpro/t3>s{own}/{kind}" for own in (1, 2, 3) for kind in ("c2", "c3", "complex")]
@@ -104,7 +105,7 @@ def test_who_distils_with_distpro_in_it_searches_first(method: str, first: bool,
         asked.append((verb, folder))
         raise Mistake("that far")
 
-    monkeypatch.setattr(jobs, "execute", execute)
+    monkeypatch.setattr(doing, "execute", execute)
     assert searches(method) == first
     if first:
         with pytest.raises(Mistake, match="that far"):

@@ -19,12 +19,12 @@ from limbeck.losses import soft_kl
 from limbeck.method import Method, Step, Turn
 from limbeck.methods.none import none
 from limbeck.optimizer_parts import parts
-from limbeck.optimizers import build_optimizer
 from limbeck.process import Learned, Scheduled
 from limbeck.search import Search
 from limbeck.seen import random_state
 from limbeck.tasks.classification import Classification
 from limbeck.terms import Match, Supervise
+from limbeck.training.optimizers import build_optimizer
 
 pytestmark = pytest.mark.usefixtures("double")
 ORDERS = ("real", "paper")

@@ -19,9 +19,9 @@ from limbeck.methods.dml import dml
 from limbeck.methods.ffsd import ffsd
 from limbeck.methods.kdcl import kdcl
 from limbeck.methods.okddip import okddip
-from limbeck.optimizers import build_optimizer
-from limbeck.response import check_exact
 from limbeck.search import Search
+from limbeck.search.response import check_exact
+from limbeck.training.optimizers import build_optimizer
 
 pytestmark = pytest.mark.usefixtures("double")
 NOW = clock(3)

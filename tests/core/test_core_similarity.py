@@ -10,8 +10,8 @@ from torch import Tensor
 from limbeck import ranks
 from limbeck.data import Batches, Split
 from limbeck.data.images import Images
-from limbeck.evaluation import score_group
-from limbeck.groups import SIMILARITY
+from limbeck.evaluation.groups import SIMILARITY
+from limbeck.evaluation.scores import score_group
 from limbeck.members import Ensemble
 from limbeck.method import Method
 from limbeck.process import Scheduled

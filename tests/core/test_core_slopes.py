@@ -12,12 +12,12 @@ from core_reference import METHODS
 from core_tiny import Plain, batch, clock, network
 from torch import Tensor, nn
 
-from limbeck import slopes
 from limbeck.members import Member
 from limbeck.method import Method, Step
 from limbeck.process import Scheduled
+from limbeck.search import slopes
+from limbeck.search.slopes import ESTIMATORS, Passes
 from limbeck.seen import Outputs, Seen
-from limbeck.slopes import ESTIMATORS, Passes
 from limbeck.tasks.classification import Classification
 from limbeck.terms import Supervise, Term
 

@@ -11,8 +11,8 @@ import torch
 from core_tiny import Block, Plain, Residual, Tokens, sequential
 from torch import Tensor, nn
 
-from limbeck.stages import discover
 from limbeck.taps import Reader
+from limbeck.taps.stages import discover
 
 DUMMY = torch.zeros(1, 3, 16, 16)
 

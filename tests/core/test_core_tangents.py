@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from limbeck.derivatives.tangents import FusedBatchNorm, Kept, Replayed
 from limbeck.members import Frozen
 from limbeck.seen import Seen
-from limbeck.tangents import FusedBatchNorm, Kept, Replayed
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")

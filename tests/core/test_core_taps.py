@@ -13,9 +13,9 @@ from core_tiny import Plain, Residual, sequential
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
-from limbeck.calls import first_tensor, still
 from limbeck.errors import Mistake
 from limbeck.taps import Address, Reader, clean_copy
+from limbeck.taps.calls import first_tensor, still
 
 DUMMY = torch.zeros(1, 3, 16, 16)
 

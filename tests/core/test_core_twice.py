@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.twice import FusedTwice
+from limbeck.derivatives.twice import FusedTwice
 
 LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "convolution": (lambda: nn.Conv2d(4, 6, 3, padding=1, bias=False), (3, 4, 5, 6)),

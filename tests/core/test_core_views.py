@@ -8,7 +8,6 @@ import pytest
 import torch
 from core_tiny import Plain, batch, clock, network, setting
 
-from limbeck.blending import blend
 from limbeck.contract.trial import tiny
 from limbeck.errors import Mistake
 from limbeck.losses import hint
@@ -19,6 +18,7 @@ from limbeck.methods.mlkd import mlkd
 from limbeck.process import Scheduled
 from limbeck.seen import Batch, Seen
 from limbeck.terms import Match
+from limbeck.wiring.blending import blend
 
 
 def viewed(count: int = 2) -> Batch:

@@ -15,7 +15,7 @@ from torch import Tensor
 from limbeck.data import Augmentation, Strong, Views
 from limbeck.data.strong import FILL, OPERATIONS, cut_out, operate
 from limbeck.errors import Mistake
-from limbeck.parts import Parts
+from limbeck.jobs.parts import Parts
 
 LARGEST = 1 - 2**-24  # the largest number that torch.rand draws
 AMOUNTS = [0.0, 0.2, 0.37, 0.5, 0.81, LARGEST]

@@ -128,7 +128,7 @@ def test_the_line_that_builds_a_network_builds_it(name: str) -> None:
 
 def test_a_network_of_hugging_face_is_built_by_a_line(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers", reason="it needs the package: pip install 'limbeck[hf]'")
-    from limbeck.origins import origin_of
+    from limbeck.sources.origins import origin_of
 
     transformers.ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
                            image_size=16, patch_size=4).save_pretrained(tmp_path)
@@ -137,7 +137,7 @@ def test_a_network_of_hugging_face_is_built_by_a_line(tmp_path: Path) -> None:
 
 
 def test_a_function_in_a_file_has_no_line(tmp_path: Path) -> None:
-    from limbeck.origins import origin_of
+    from limbeck.sources.origins import origin_of
 
     (tmp_path / "mine.py").write_text("def net(num_classes):\n    pass\n")
     assert origin_of(f"py:{tmp_path / 'mine.py'}:net", 3).line is None

@@ -11,7 +11,7 @@ from journey import limbeck
 from PIL import Image
 from safetensors.torch import load_file
 
-from limbeck.engine import Interrupts
+from limbeck.training.engine import Interrupts
 
 SMALL = ["--data", "digits", "--set", "data.classes=3", "--set", "data.per_class=40", "--device", "cpu"]
 
@@ -72,7 +72,7 @@ def test_filling_that_is_asked_to_stop_goes_on_with_the_same_command(
             return self
 
     words = ["--cache", tmp_path / "cache", *kd]
-    monkeypatch.setattr("limbeck.engine.Interrupts", Asked)
+    monkeypatch.setattr("limbeck.training.engine.Interrupts", Asked)
     assert limbeck("cache", *words, "--quiet") == 130
     assert "stopped with 64 views more in" in capsys.readouterr().err
     monkeypatch.undo()

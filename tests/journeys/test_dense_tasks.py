@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from limbeck.seen import Batch
-from limbeck.trainer import Trainer
+from limbeck.training.trainer import Trainer
 
 NETWORKS = """
 from torch import nn

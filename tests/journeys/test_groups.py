@@ -9,9 +9,9 @@ import pytest
 from journey import limbeck
 from safetensors.torch import load_file
 
-from limbeck.checkpoints import load_shared
-from limbeck.groups import SIMILARITY
+from limbeck.evaluation.groups import SIMILARITY
 from limbeck.networks import build
+from limbeck.training.checkpoints import load_shared
 
 SMALL = ["--data", "digits", "--set", "data.classes=3", "--set", "data.per_class=40", "--device", "cpu", "--quiet"]
 

@@ -10,7 +10,7 @@ import torch
 from journey import COLOURS, QUIET, limbeck, photographs
 from safetensors.torch import load_file
 
-from limbeck.trainer import Trainer
+from limbeck.training.trainer import Trainer
 
 STUDENT = ["--student", "digits_small", "--batch-size", "16"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from journey import COLOURS, QUIET, limbeck, photographs
 
-from limbeck.sweep import plan
+from limbeck.sweeps.plan import plan
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck import engine
 from limbeck.config import OptimizerSettings, ScheduleSettings, TrainingSettings
 from limbeck.contract.trial import CLASSES, batch, split
 from limbeck.data import Batches
@@ -18,7 +17,8 @@ from limbeck.progress import Display
 from limbeck.runs import Run
 from limbeck.seen import Clock
 from limbeck.tasks.classification import Classification
-from limbeck.trainer import Trainer
+from limbeck.training import engine
+from limbeck.training.trainer import Trainer
 
 NOW = Clock(5, 20, 10)
 LABELS = batch().targets

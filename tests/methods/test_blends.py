@@ -9,12 +9,11 @@ import pytest
 import torch
 from methods_tiny import setting
 
-from limbeck.blending import blend
 from limbeck.config import MethodSettings, OptimizerSettings
 from limbeck.contract.steps import step
 from limbeck.contract.trial import Trial, built, stages, tiny
 from limbeck.errors import Mistake
-from limbeck.evaluation import together
+from limbeck.evaluation.scores import together
 from limbeck.members import Network
 from limbeck.method import Method, Setting, Stage, Turn
 from limbeck.methods.afd import afd
@@ -25,9 +24,10 @@ from limbeck.methods.ffsd import ffsd
 from limbeck.methods.kd import kd
 from limbeck.methods.one import one
 from limbeck.methods.reviewkd import reviewkd
-from limbeck.optimizers import build_optimizer
 from limbeck.seen import Clock
+from limbeck.training.optimizers import build_optimizer
 from limbeck.wiring import build_stages
+from limbeck.wiring.blending import blend
 
 LATE = Clock(19, 20, 10)
 

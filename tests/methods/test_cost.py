@@ -9,7 +9,7 @@ import torch
 from methods_tiny import setting
 
 from limbeck.contract.trial import Trial, batch, built, tiny
-from limbeck.cost import Cost, costs
+from limbeck.evaluation.cost import Cost, costs
 from limbeck.members import STATISTICS, Network
 from limbeck.method import Method
 from limbeck.methods.ffsd import ffsd

@@ -6,16 +6,16 @@ import pytest
 import torch
 from methods_tiny import NOW, logits, setting, total
 
-from limbeck import engine
 from limbeck.config import Job
 from limbeck.contract.trial import batch, tiny
 from limbeck.data import Augmentation
 from limbeck.errors import Mistake
+from limbeck.jobs.parts import Parts
 from limbeck.method import Method
 from limbeck.methods.end2 import cooling, end2
-from limbeck.parts import Parts
 from limbeck.progress import Display
 from limbeck.seen import Clock
+from limbeck.training import engine
 
 
 def build(**options) -> Method:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from limbeck.contract.trial import tiny
 from limbeck.errors import Stopped
 from limbeck.methods.ft import Paraphraser, ft
-from limbeck.optimizers import rate
 from limbeck.seen import Clock
-from limbeck.trainer import Trainer
+from limbeck.training.optimizers import rate
+from limbeck.training.trainer import Trainer
 
 
 def run(x: Tensor, layers: nn.Sequential) -> Tensor:

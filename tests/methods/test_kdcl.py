@@ -9,17 +9,17 @@ import torch
 import torch.nn.functional as F
 from methods_tiny import LABELS, NOW, ce, kl, logits, losses, setting, total
 
-from limbeck import engine
 from limbeck.config import Job
 from limbeck.contract.trial import batch, split, tiny
 from limbeck.data import Batches
 from limbeck.errors import Mistake
+from limbeck.jobs.parts import Parts
 from limbeck.losses import linear_target
 from limbeck.method import Method, Setting
 from limbeck.methods.kdcl import kdcl
-from limbeck.parts import Parts
 from limbeck.progress import Display
 from limbeck.seen import Clock
+from limbeck.training import engine
 
 HELD_OUT = Batches(split(12), 8, train=False)
 

@@ -13,18 +13,18 @@ from methods_tiny import setting, trainer
 from torch import Tensor
 from torch.func import functional_call
 
-from limbeck.blending import blend
 from limbeck.contract.trial import batch, tiny
 from limbeck.errors import Mistake
-from limbeck.meta import Unrolled
 from limbeck.method import Method, Stage, Step
 from limbeck.methods.kd import kd
 from limbeck.methods.l2tww import Importance, l2tww, weighed_match
-from limbeck.optimizers import Optimizers
 from limbeck.process import Learned
 from limbeck.search import Search
+from limbeck.search.meta import Unrolled
 from limbeck.seen import Clock
 from limbeck.tasks.classification import Classification
+from limbeck.training.optimizers import Optimizers
+from limbeck.wiring.blending import blend
 
 
 @pytest.fixture(autouse=True)

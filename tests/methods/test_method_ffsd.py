@@ -23,7 +23,7 @@ from limbeck.methods.fusing import Carrier
 from limbeck.methods.leading import lead
 from limbeck.networks import build
 from limbeck.seen import Clock
-from limbeck.trainer import Trainer
+from limbeck.training.trainer import Trainer
 
 Maps = dict[str, Tensor]
 SHAPES = {"stage1": (8, 16, 16), "stage2": (8, 8, 8), "stage3": (16, 4, 4)}

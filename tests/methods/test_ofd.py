@@ -8,17 +8,17 @@ from features_tiny import convolved, features, normed, parameters, total, weight
 from methods_tiny import ce, setting
 from torch import nn
 
-from limbeck import engine
 from limbeck.config import Job
 from limbeck.contract.trial import SIZE, batch, tiny
 from limbeck.errors import Mistake
-from limbeck.jobs import Parts
+from limbeck.jobs.parts import Parts
 from limbeck.members import STATISTICS, Network
 from limbeck.methods.ofd import margins, ofd
 from limbeck.networks.resnet import resnet8
 from limbeck.networks.wrn import wrn_16_1
 from limbeck.progress import Display
 from limbeck.seen import Seen
+from limbeck.training import engine
 
 BEFORE = ["stage1.pre", "stage2.pre", "stage3.pre"]
 

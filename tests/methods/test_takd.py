@@ -9,13 +9,13 @@ import pytest
 import torch
 from methods_tiny import ce, kl, logits, setting, total, trainer
 
-from limbeck import jobs
 from limbeck.contract.trial import tiny
 from limbeck.errors import Stopped
+from limbeck.jobs.doing import _scores
 from limbeck.methods.takd import takd
 from limbeck.runs import Run
 from limbeck.tasks.classification import Classification
-from limbeck.trainer import Trainer
+from limbeck.training.trainer import Trainer
 from limbeck.wiring import networks_of
 
 
@@ -72,7 +72,7 @@ def test_the_result_is_that_of_the_last_stage(tmp_path: Path):
     for (stage, step), top1 in scores.items():
         for kind in ("test", "select"):
             run.add_record({"kind": kind, "stage": stage, "step": step, "top1": top1})
-    found = jobs._scores(run, Classification())
+    found = _scores(run, Classification())
     assert found["test"] == {"last": {"step": 4, "top1": 50.0}, "peak": {"step": 2, "top1": 60.0}}
     assert found["select"]["test_at_best"] == {"step": 2, "top1": 60.0}
 

@@ -15,9 +15,9 @@ from limbeck.config import NetworkSettings
 from limbeck.contract.trial import split
 from limbeck.data import Augmentation, Data
 from limbeck.errors import Mistake
-from limbeck.known import known_classes
-from limbeck.origins import origin_of
 from limbeck.sources import check_network, describe, open_network
+from limbeck.sources.known import known_classes
+from limbeck.sources.origins import origin_of
 from limbeck.tasks.classification import Classification
 
 ABSENT = importlib.util.find_spec("transformers") is None

@@ -11,8 +11,8 @@ from limbeck.config import NetworkSettings
 from limbeck.contract.trial import split
 from limbeck.data import Augmentation, Data
 from limbeck.errors import Mistake
-from limbeck.origins import check, origin_of
 from limbeck.sources import open_network, untrained
+from limbeck.sources.origins import check, origin_of
 
 IMAGES = split(4)
 DATA = Data("random", tuple("abcd"), IMAGES, IMAGES, Augmentation())

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from limbeck import recipes, wiring
+from limbeck import wiring
 from limbeck.cli import app
 from limbeck.config import Job
 from limbeck.methods import METHODS
 from limbeck.sources import check_network
+from limbeck.sweeps import recipes
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 ALL = recipes.find_recipes(FOLDER)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from limbeck import recipes
+from limbeck.sweeps import recipes
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "ffsd"
 FFSD = {recipe.file.stem: recipe.jobs for recipe in recipes.find_recipes(FOLDER)}

@@ -13,7 +13,7 @@ import torch
 
 from limbeck.config import Job
 from limbeck.process import biased_softmax
-from limbeck.recorded import Recorded
+from limbeck.process.recorded import Recorded
 from limbeck.runs import Run
 
 Make = Callable[..., Path]

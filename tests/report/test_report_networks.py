@@ -15,7 +15,7 @@ from limbeck.cli import app
 from limbeck.config import DataSettings, NetworkSettings
 from limbeck.data import Batches, open_data
 from limbeck.errors import Mistake
-from limbeck.finished import Finished
+from limbeck.jobs.finished import Finished
 from limbeck.report import correlating, embedding, pictures
 from limbeck.report.answers import Answers, answers
 from limbeck.report.look import class_colors

@@ -17,7 +17,7 @@ from limbeck.cli import app
 from limbeck.config import DataSettings, NetworkSettings
 from limbeck.data import open_data
 from limbeck.errors import Mistake
-from limbeck.finished import Finished
+from limbeck.jobs.finished import Finished
 from limbeck.report import comparing, pictures, predicting, write_page
 from limbeck.report.comparing import predictions
 from limbeck.report.predicting import predicted

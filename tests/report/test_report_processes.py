@@ -6,7 +6,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from limbeck.process import biased_softmax
-from limbeck.recorded import Recorded
+from limbeck.process.recorded import Recorded
 from limbeck.report.plots import process
 
 PAPER27 = tuple(f"t{t}>s{s}/{kind}" for t in (1, 2, 3) for s in (1, 2, 3) for kind in ("c2", "c3", "complex"))

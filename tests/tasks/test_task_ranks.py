@@ -14,7 +14,7 @@ from limbeck import ranks
 from limbeck.data import Batches, Split
 from limbeck.data.reading import Distances, Labels
 from limbeck.data.scenes import Look, Scenes
-from limbeck.evaluation import score
+from limbeck.evaluation.scores import score
 from limbeck.members import STATISTICS, Network
 from limbeck.tasks.depth import Depth
 from limbeck.tasks.segmentation import VOID, Segmentation

@@ -10,10 +10,10 @@ from textwrap import dedent
 
 import pytest
 
-from limbeck import cards
-from limbeck.cards import EXCEPTIONS, pages, write
-from limbeck.cards import cards as all_cards
-from limbeck.docstrings import Docstring, Function, code_lines, has_parts
+from limbeck.guide import cards
+from limbeck.guide.cards import EXCEPTIONS, pages, write
+from limbeck.guide.cards import cards as all_cards
+from limbeck.guide.docstrings import Docstring, Function, code_lines, has_parts
 from limbeck.methods import METHODS
 from limbeck.wiring import function
 
@@ -112,7 +112,7 @@ def test_lines_of_code(text: str, lines: int, parts: bool, file: Callable[[str],
 def test_a_method_costs_15_lines_or_60_with_parts_of_its_own() -> None:
     over = {card.name: f"{card.lines} of {card.most}" for card in all_cards(DOCS) if card.lines > card.most}
     unexplained = {name: lines for name, lines in over.items() if name not in EXCEPTIONS}
-    assert not unexplained, "make them shorter, or say in limbeck.cards.EXCEPTIONS why they are longer"
+    assert not unexplained, "make them shorter, or say in limbeck.guide.cards.EXCEPTIONS why they are longer"
     assert set(EXCEPTIONS) <= set(METHODS)
 
 

@@ -17,8 +17,8 @@ import yaml
 from limbeck.errors import Mistake, Stopped
 from limbeck.progress import Display
 from limbeck.runs import runs_in
-from limbeck.sweep import Piece, Plan, plan
-from limbeck.workers import Workers, _alone, gpus
+from limbeck.sweeps.plan import Piece, Plan, plan
+from limbeck.sweeps.workers import Workers, _alone, gpus
 
 Bench = Callable[..., Path]
 

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from limbeck.cli import app
 from limbeck.errors import Mistake
-from limbeck.listing import taps_of
+from limbeck.guide.listing import taps_of
 
 
 def rows(text: str) -> dict[str, list[str]]:

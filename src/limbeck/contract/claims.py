@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from limbeck import own, places
+from limbeck import places
 from limbeck.contract.steps import CLOCK, Broken, NotClaimed, images_for, noise
 from limbeck.contract.trial import Trial, built
-from limbeck.own import Claims
 from limbeck.terms import Match
+from limbeck.wiring import own
+from limbeck.wiring.own import Claims
 
 
 def claims_of(trial: Trial) -> Claims | None:

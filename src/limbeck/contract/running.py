@@ -13,7 +13,7 @@ from torch import Tensor
 from limbeck.contract.steps import Broken
 from limbeck.contract.trial import Trial, stages, trainer
 from limbeck.errors import Stopped
-from limbeck.trainer import Trainer
+from limbeck.training.trainer import Trainer
 
 
 class StopsAt(Trainer):

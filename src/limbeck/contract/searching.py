@@ -14,11 +14,11 @@ from limbeck.contract.steps import CLOCK, Broken, images_for, noise, step
 from limbeck.contract.trial import TASKS, Trial, built
 from limbeck.contract.values import members_reached
 from limbeck.method import Method, Step
-from limbeck.optimizers import build_optimizer
 from limbeck.process import Learned
 from limbeck.search import Search
+from limbeck.search.slopes import Passes, exact, forward
 from limbeck.seen import Batch
-from limbeck.slopes import Passes, exact, forward
+from limbeck.training.optimizers import build_optimizer
 
 
 def can_search(trial: Trial) -> bool:

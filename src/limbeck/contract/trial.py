@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.multiprocessing.spawn import start_processes
 
-from limbeck import engine, ranks
+from limbeck import ranks
 from limbeck.config import MethodSettings, OptimizerSettings, ScheduleSettings, TrainingSettings
 from limbeck.contract.nets import CLASSES, NETS, OF_MAPS, SCENE, SIZE
 from limbeck.data import Augmentation, Batches, Split, Views
@@ -33,7 +33,8 @@ from limbeck.tasks import Task
 from limbeck.tasks.classification import Classification
 from limbeck.tasks.depth import Depth
 from limbeck.tasks.segmentation import Segmentation
-from limbeck.trainer import Trainer
+from limbeck.training import engine
+from limbeck.training.trainer import Trainer
 from limbeck.wiring import build_stages, needs_teacher
 
 Kind = Literal["classification", "segmentation", "depth"]

@@ -12,9 +12,9 @@ from limbeck.config import OptimizerSettings
 from limbeck.contract.steps import CLOCK, IMAGES, Broken, images_for, known_outputs, step, values, weighed
 from limbeck.contract.trial import Trial, built
 from limbeck.method import Method
-from limbeck.optimizers import build_optimizer
 from limbeck.seen import Outputs
 from limbeck.terms import Match
+from limbeck.training.optimizers import build_optimizer
 
 
 def terms_are_scalars(trial: Trial) -> None:

@@ -15,7 +15,7 @@ from torch.export import Dim, ExportedProgram
 from limbeck import __version__
 from limbeck.errors import Mistake
 from limbeck.members import Network, prepared
-from limbeck.origins import origin_of
+from limbeck.sources.origins import origin_of
 from limbeck.taps import answer
 from limbeck.tasks.maps import at_size
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from limbeck.cost import multiply_adds
 from limbeck.data import Batches, Split
 from limbeck.errors import Mistake
-from limbeck.evaluation import score_answers
+from limbeck.evaluation.cost import multiply_adds
+from limbeck.evaluation.scores import score_answers
 from limbeck.export.checking import BATCHES, TOLERANCE, largest_difference
 from limbeck.export.formats import FORMATS, Answer, Format, formats, onnx_session, said
 from limbeck.export.latency import latencies
@@ -22,7 +22,7 @@ from limbeck.export.quantised import quantised
 from limbeck.export.shipment import Answering, Shipment, described, first_line
 from limbeck.export.told import Row, as_text
 from limbeck.files import unwritable, write_whole, written_beside
-from limbeck.finished import Finished
+from limbeck.jobs.finished import Finished
 from limbeck.members import Network
 from limbeck.runs import Run, about
 from limbeck.sources import open_network

@@ -10,17 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.blocks import blocks
-from limbeck.calls import compiled
 from limbeck.errors import Mistake, nearest
-from limbeck.layouts import VIEWS, Layout
 from limbeck.members.folding import folded
 from limbeck.members.member import Member, fingerprint
+from limbeck.members.recomputing import outermost, recomputed
 from limbeck.members.statistics import Statistics
-from limbeck.recomputing import outermost, recomputed
 from limbeck.seen import Outputs, Seen
-from limbeck.stages import Found, explore
 from limbeck.taps import Address, Reader, clean_copy
+from limbeck.taps.blocks import blocks
+from limbeck.taps.calls import compiled
+from limbeck.taps.layouts import VIEWS, Layout
+from limbeck.taps.stages import Found, explore
 
 
 class Network(Member):

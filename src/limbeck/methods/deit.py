@@ -17,8 +17,8 @@ from limbeck.members import Network
 from limbeck.method import Method, Setting
 from limbeck.methods.answers import whole_images
 from limbeck.networks.distilled import Distilled
-from limbeck.origin import DISTILLED
 from limbeck.process import Scheduled
+from limbeck.sources.origin import DISTILLED
 from limbeck.terms import Match, Supervise
 
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from limbeck.connectors import as_map, map_shape
 from limbeck.members import Network
-from limbeck.meta import Unrolled
 from limbeck.method import Method, Setting
 from limbeck.process import Scheduled
+from limbeck.search.meta import Unrolled
 from limbeck.seen import Seen
 from limbeck.terms import Supervise, Term, full
 

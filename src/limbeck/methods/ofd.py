@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from limbeck import losses
-from limbeck.calls import still
 from limbeck.connectors import AsMap, as_map, projection
 from limbeck.errors import Mistake
 from limbeck.losses import ofd_margin
@@ -22,6 +21,7 @@ from limbeck.methods.offline import deepening, offline
 from limbeck.pairing import paired
 from limbeck.ranks import mean_over_ranks
 from limbeck.seen import Batch
+from limbeck.taps.calls import still
 from limbeck.terms import Match
 
 Margins = Literal["auto", "norms", "sample"]

@@ -17,7 +17,7 @@ from torch import Tensor
 from limbeck.connectors import as_map
 from limbeck.data import Batches
 from limbeck.errors import Mistake
-from limbeck.evaluation import resting, together
+from limbeck.evaluation.scores import resting, together
 from limbeck.losses import attention_map
 from limbeck.members import Network
 from limbeck.members.branches import Branch

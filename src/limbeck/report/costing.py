@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from limbeck.cost import Cost
+from limbeck.evaluation.cost import Cost
 
 _HEADERS = ("part", "", "passes", "parameters", "MMACs", "forward ms", "backward ms")
 

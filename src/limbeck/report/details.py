@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.config import as_yaml
-from limbeck.memory import told
 from limbeck.progress import duration
 from limbeck.report import plots
 from limbeck.report.grouping import METRICS, Row, names, with_deviation
 from limbeck.report.outcome import Outcome
 from limbeck.report.pieces import counted, facts, flattened, folded, picture, section
+from limbeck.training.memory import told
 
 
 def every_run(table: Sequence[Row]) -> str:

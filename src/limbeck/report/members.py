@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from limbeck.groups import ANY_RIGHT, MEAN
+from limbeck.evaluation.groups import ANY_RIGHT, MEAN
 from limbeck.report.grouping import Row, Score
 from limbeck.report.outcome import Outcome
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from limbeck import __version__
 from limbeck.files import write_whole
+from limbeck.process.recorded import Recorded
 from limbeck.progress import duration
-from limbeck.recorded import Recorded
 from limbeck.report import plots
 from limbeck.report.dense import said
 from limbeck.report.details import every_run

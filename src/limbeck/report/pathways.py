@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from limbeck.report.look import INK, MUTED, NARROW, PAPER, SERIES, WIDE, ramp_colors, styled, ticks, tint
 
 if TYPE_CHECKING:
-    from limbeck.recorded import Recorded
+    from limbeck.process.recorded import Recorded
 
 _PATHWAY = re.compile(r"t(?P<source>[^>]+)>s(?P<student>[^/]+)/(?P<transform>.+)")
 _MOST_POINTS = 200

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limbeck.errors import Mistake
-from limbeck.finished import Finished
+from limbeck.jobs.finished import Finished
+from limbeck.jobs.rebuilt import Rebuilt
 from limbeck.members import Network
-from limbeck.rebuilt import Rebuilt
-from limbeck.recorded import Recorded
+from limbeck.process.recorded import Recorded
 from limbeck.report import attending, comparing, correlating, embedding, pathways, plots, predicting
 from limbeck.report.answers import Answers, answers
 from limbeck.report.fast import lengths

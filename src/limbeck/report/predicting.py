@@ -15,8 +15,8 @@ from torch import Tensor
 from limbeck.config import DataSettings
 from limbeck.data import Batches, Data, open_data
 from limbeck.errors import Mistake
-from limbeck.evaluation import resting
-from limbeck.finished import Finished
+from limbeck.evaluation.scores import resting
+from limbeck.jobs.finished import Finished
 from limbeck.members import Network
 from limbeck.report.grouping import Row
 from limbeck.runs import Run

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from limbeck.errors import Mistake
-from limbeck.groups import ANY_RIGHT
+from limbeck.evaluation.groups import ANY_RIGHT
 from limbeck.report.grouping import METRICS, Row
 from limbeck.report.look import NARROW, WIDE, line_style, styled
 from limbeck.report.members import members_of, with_members

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from limbeck.groups import ANY_RIGHT, MEAN, SIMILARITY
+from limbeck.evaluation.groups import ANY_RIGHT, MEAN, SIMILARITY
 from limbeck.report.grouping import METRICS, Row, Score, names
 from limbeck.report.look import INK, MUTED, NARROW, PAPER, WIDE, line_style, styled, ticks
 from limbeck.report.members import members_of, scores_of, with_members

@@ -1,0 +1,1 @@
+"""Derivatives beyond the first pass back, at the price of fused kernels: forward mode, and second order."""

@@ -1,0 +1,1 @@
+"""What limbeck says of itself: cards of methods, lists, the demonstration."""
