@@ -113,8 +113,8 @@ def test_every_search_option_runs(settings: list[str], teacher: Path, tmp_path: 
 
 
 def test_selection_split_reports_best_beside_last_and_peak(teacher: Path, tmp_path: Path) -> None:
-    assert limbeck("distill", "--run", tmp_path / "r", *STUDENT, "--teacher", teacher, "--epochs", "3",
-                   "--set", "training.select=0.2") == 0
+    assert limbeck("distill", "--run", tmp_path / "r", *STUDENT, "--method", "kd", "--teacher", teacher,
+                   "--epochs", "3", "--set", "training.select=0.2") == 0
     result = json.loads((tmp_path / "r" / "result.json").read_text())
     assert result["test"]["peak"]["top1"] >= result["test"]["last"]["top1"]
     assert result["select"]["test_at_best"]["step"] == result["select"]["best"]["step"]
@@ -124,7 +124,7 @@ def test_selection_split_reports_best_beside_last_and_peak(teacher: Path, tmp_pa
 def test_a_killed_run_goes_on_and_ends_as_if_never_stopped(tmp_path: Path) -> None:
     words = ["train", *SMALL, "--network", "digits_small", "--epochs", "30"]
     assert limbeck(*words, "--run", tmp_path / "whole") == 0
-    script = ("import os, signal, sys, torch, limbeck.trainer as t\n"
+    script = ("import os, signal, sys, torch, limbeck.training.trainer as t\n"
               "torch.set_num_threads(1)\n"  # as here: sums by two threads round otherwise
               "step = t.Trainer._step\n"
               "def killed(self, batch):\n"
@@ -213,13 +213,14 @@ def test_wrong_networks_methods_and_options_are_told_at_once(capsys: pytest.Capt
     (["--method", "kdd"], "there is no method 'kdd'; closest: ['kd'"),
     (["--method", "kd"], "method kd needs a teacher; none was given"),
     (["--data", "nowhere/at/all", "--teacher", "digits_large"], "nowhere/at/all"),
-    (["--teacher", "digits_large"], "and guessing can give"),
+    (["--method", "kd", "--teacher", "digits_large"], "and guessing can give"),
+    (["--teacher", "digits_large"], "method none learns from labels alone, and the teacher would not be asked"),
     (["--set", "method"], "--set takes section.key=value"),
     (["--config", "nowhere.yaml"], "a settings file is needed"),
     (["--teacher", "timm:resnet19"], "timm has no network 'resnet19'; closest"),
     (["--teacher", "py:nowhere:net"], "needs a module that can be imported"),
     (["--teacher", "resnet20@pretrained"], "only timm:, torchvision: and hf:"),
-    (["--device", "cuda", "--teacher", "digits_large"], "--device cuda needs a GPU"),
+    (["--device", "cuda", "--method", "kd", "--teacher", "digits_large"], "--device cuda needs a GPU"),
 ])
 def test_mistakes_say_what_to_do(words: list[str], part: str, capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
     if words[0] == "--device" and torch.cuda.is_available():

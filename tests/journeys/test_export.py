@@ -16,7 +16,7 @@ from journey import QUIET, limbeck
 from safetensors.torch import load_file
 
 from limbeck.export.formats import FORMATS
-from limbeck.finished import Finished
+from limbeck.jobs.finished import Finished
 
 pytest.importorskip("onnx", reason="journeys of ONNX files need it; pip install 'limbeck[export]'")
 pytest.importorskip("onnxscript", reason="journeys of ONNX files need it; pip install 'limbeck[export]'")
@@ -60,8 +60,8 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(teacher: Path) -> Path:
     """A timm student that looks at digits four times as large."""
     folder = teacher.parent / "student"
-    assert limbeck("distill", "--run", folder, *SMALL, "--teacher", teacher, "--student", "timm:test_resnet", "--set",
-                   "student.size=32", "--set", "training.check_teacher=false", "--epochs", "1") == 0
+    assert limbeck("distill", "--run", folder, *SMALL, "--method", "kd", "--teacher", teacher, "--student",
+                   "timm:test_resnet", "--set", "student.size=32", "--set", "training.check_teacher=false", "--epochs", "1") == 0
     return folder
 
 

@@ -113,6 +113,9 @@ def check(verb: Verb, job: Job) -> None:
 
 
 def _check_teacher_given(verb: Verb, job: Job) -> None:
+    if verb == "distill" and job.method.name == "none" and job.teacher is not None:
+        raise Mistake("method none learns from labels alone, and the teacher would not be asked. Give a method, as "
+                      "--method kd, reviewkd or distpro, or train the student alone with `limbeck train`.")
     if verb != "train" and wiring.needs_teacher(job.method.name) and job.teacher is None:
         raise Mistake(f"method {job.method.name} needs a teacher; none was given. Train one with `limbeck train` and "
                       f"give its run's folder as --teacher, or a network with weights as --teacher NAME@CHECKPOINT.")
