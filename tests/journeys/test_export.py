@@ -61,7 +61,8 @@ def run(teacher: Path) -> Path:
     """A timm student that looks at digits four times as large."""
     folder = teacher.parent / "student"
     assert limbeck("distill", "--run", folder, *SMALL, "--method", "kd", "--teacher", teacher, "--student",
-                   "timm:test_resnet", "--set", "student.size=32", "--set", "training.check_teacher=false", "--epochs", "1") == 0
+                   "timm:test_resnet", "--set", "student.size=32", "--set", "training.check_teacher=false",
+                   "--epochs", "1") == 0
     return folder
 
 
