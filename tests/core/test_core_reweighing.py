@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,18 @@ def test_a_process_that_knows_nothing_of_a_term_does_not_fit() -> None:
     method, note = under_replay(blended(), job(**{"process.unmatched": "drop"}), recorded(("ce",)))
     assert "kd/kl" in str(note)
     assert "kd/kl" not in method.process.active(NOW)
+
+
+def test_a_process_of_the_method_alone_serves_it_in_a_blend_and_the_other_way_round() -> None:
+    own = recorded(())
+    alone = replace(own, names=tuple(name.removeprefix("distpro/") for name in NAMES), fixed=("ce",))
+    method, note = under_replay(blended(), job(), alone)
+    expected, _ = under_replay(blended(), job(), recorded(("ce", "kd/kl")))
+    assert note is None
+    assert weights(method) == weights(expected)
+    single, note = under_replay(built(Trial("distpro", PATHS["distpro"])), job("distpro"), recorded(("ce", "kd/kl")))
+    assert note is None
+    assert [weights(single)[name] for name in alone.names] == [weights(method)[name] for name in NAMES]
 
 
 def test_equal_weights_are_those_of_the_searched_terms_alone() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from limbeck.config import Job, ScheduleSettings
@@ -51,7 +52,8 @@ def under_search(method: Method, job: Job) -> Method:
 def under_replay(method: Method, job: Job, recorded: Recorded | None) -> tuple[Method, str | None]:
     """The method under a recorded process, or the terms that would be searched equally weighted where none is given.
 
-    Terms that the search had, and left alone, keep the method's own weight.
+    Terms that the search had, and left alone, keep the method's own weight. A process of a method alone serves the
+    method in a blend, whose other terms keep their weights, and the other way round.
 
     Returns:
         The method, and what did not match, if anything.
@@ -63,6 +65,7 @@ def under_replay(method: Method, job: Job, recorded: Recorded | None) -> tuple[M
     if recorded is None:
         equal = searched_terms(method, job)
         recorded = Recorded.uniform(equal, settings.normaliser, fixed=[name for name in names if name not in equal])
+    recorded = _as_called_here(recorded, names, parts_of(job.method.name))
     missing = [name for name in names if name not in recorded.names and name not in recorded.fixed]
     unknown = [name for name in recorded.names if name not in names]
     note = None
@@ -76,6 +79,21 @@ def under_replay(method: Method, job: Job, recorded: Recorded | None) -> tuple[M
                         interpolate=settings.interpolate, granularity=settings.granularity,
                         threshold=settings.threshold, clip=settings.clip, warp=_warp(job, recorded))
     return method.under(replayed), note
+
+
+def _as_called_here(recorded: Recorded, names: Sequence[str], parts: Sequence[str]) -> Recorded:
+    """The process with its terms called as in the blend, `distpro/NAME`, or as by their own method alone, `NAME`."""
+    if set(recorded.names) <= set(names):
+        return recorded
+    for prefix in (f"{own.short(part)}/" for part in parts):
+        blended = tuple(prefix + name for name in recorded.names)
+        if set(blended) <= set(names):
+            others = [name for name in names if not name.startswith(prefix)]
+            return replace(recorded, names=blended, fixed=(*(prefix + name for name in recorded.fixed), *others))
+        alone = tuple(name.removeprefix(prefix) for name in recorded.names)
+        if set(alone) <= set(names):
+            return replace(recorded, names=alone, fixed=tuple(name.removeprefix(prefix) for name in recorded.fixed))
+    return recorded
 
 
 def _warp(job: Job, recorded: Recorded) -> Sequence[tuple[float, float]] | None:
