@@ -64,6 +64,15 @@ def test_it_says_the_same_without_the_norms(make):
     assert dict(light.named_modules()).keys() == dict(module.named_modules()).keys()
 
 
+def test_an_answer_in_a_dictionary_is_looked_at_too():
+    class Answering(Residual):
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"logits": super().forward(x)}
+
+    light = folded(trained(Answering()), DUMMY, ())
+    assert sum(isinstance(part, nn.BatchNorm2d) for part in light.modules()) == 0
+
+
 def test_folding_itself_is_exact(monkeypatch):
     monkeypatch.setattr(torch, "bfloat16", torch.float64)  # nothing is rounded
     module = trained(Residual()).double()
