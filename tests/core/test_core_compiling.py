@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ from limbeck.config import OptimizerSettings, ScheduleSettings, TrainingSettings
 from limbeck.contract.trial import Trial, built, split
 from limbeck.data import Batches
 from limbeck.method import Stage
-from limbeck.process import Scheduled
+from limbeck.process import Learned, Scheduled
 from limbeck.progress import Display
 from limbeck.runs import Run
+from limbeck.search import Search
 from limbeck.seen import Clock
 from limbeck.tasks.classification import Classification
 from limbeck.training import engine
@@ -68,6 +70,55 @@ def test_terms_come_and_go_without_compiling_again(tmp_path, monkeypatch):
     connector = 2  # first asked for in the second epoch, for each size of batch
     teacher = 2
     assert found[1] - found[0] <= connector + teacher
+
+
+class Counting:
+    """A backend that runs graphs as they are; counts them, and their runs."""
+
+    graphs = runs = 0
+
+    def __call__(self, graph: torch.fx.GraphModule, examples: list) -> Callable[..., object]:
+        self.graphs += 1
+
+        def run(*given: object) -> object:
+            self.runs += 1
+            return graph(*given)
+        return run
+
+
+def searching(folder: Path, **settings: object) -> Trainer:
+    """A search of DistPro's weights, two epochs of two steps of eight images, held-out batches as large."""
+    method = built(Trial("distpro", {"transforms": ("c2",)}))
+    method = method.under(Learned(method.process, method.searchable()))
+    search = Search(method, Classification(), Batches(split(16), 8, train=True).at)
+    return Trainer([Stage(method)], Classification(), Batches(split(16), 8, train=True), {}, Run(folder),
+                   TrainingSettings(epochs=2, precision="float32", **settings), optimizer=OptimizerSettings(lr=0.02),
+                   schedule=ScheduleSettings(), accelerator=engine.start("cpu"), companion=search,
+                   display=Display(quiet=True))
+
+
+def test_a_searchs_held_out_passes_are_those_of_compiled_steps(tmp_path, monkeypatch):
+    plain, backend = searching(tmp_path / "plain"), Counting()
+    plain.fit()
+    torch._dynamo.register_backend(backend, name="counting")
+    ahead = searching(tmp_path / "compiled", compile=True, compile_backend="counting")
+    looked, graphs, look = [], [], Search._held_out_gradient
+
+    def counted(self: Search, *given: object) -> object:
+        before = backend.runs
+        found = look(self, *given)
+        looked.append(backend.runs - before)
+        graphs.append(backend.graphs)
+        return found
+
+    monkeypatch.setattr(Search, "_held_out_gradient", counted)
+    ahead.fit()
+    rows = [torch.stack(run.companion.rows) for run in (plain, ahead)]
+    torch.testing.assert_close(rows[1], rows[0], rtol=1e-4, atol=1e-5)
+    assert not torch.equal(rows[0][0], rows[0][-1])
+    assert len(looked) == 4
+    assert min(looked) > 0
+    assert len(set(graphs)) == 1  # none is compiled for a held-out pass, or after the first step
 
 
 def test_a_compiled_networks_taps_and_keys_stay(tmp_path):

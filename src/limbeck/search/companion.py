@@ -12,8 +12,8 @@ tentative step first, undone to the bit, then the real one with the new weights.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -168,20 +168,35 @@ class Search:
         carriers = self._carriers()
         batch = self.held_out(step.clock.step)
         address = f"{self.method.deploy}.logits"
-        modes = [(part, part.training) for member in self.method.members.values() for part in member.modules()]
-        for member in self.method.members.values():
+        if batch.targets is None:
+            raise Mistake("a search needs labelled held-out images; these have none. Give labelled data.")
+        with self._aside():
+            with self.autocast():
+                logits = self.method.see(batch, step.clock)[address]
+            loss = self.task.loss(full(logits), batch.targets)
+            gradients = torch.autograd.grad(loss, list(carriers.values()), allow_unused=True)
+        return {name: g for name, g in zip(carriers, mean_over_ranks(gradients), strict=True) if g is not None}
+
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        """Members in the held-out mode; afterwards they are in their own, and their buffers as they were.
+
+        The pass within is theirs as in a step, compiled where they are. Buffers are put back behind its backward pass,
+        which may look at them.
+        """
+        members = list(self.method.members.values())
+        modes = [(part, part.training) for member in members for part in member.modules()]
+        buffers = [(b, b.clone()) for member in members for b in member.buffers()]
+        for member in members:
             member.train(self.mode == "train")
         try:
-            with self.autocast():
-                outputs = self._passes.outputs(self.method.see(batch, step.clock), {}, [address])
+            yield
         finally:
             for part, training in modes:
                 part.training = training
-        if batch.targets is None:
-            raise Mistake("a search needs labelled held-out images; these have none. Give labelled data.")
-        loss = self.task.loss(full(outputs[address]), batch.targets)
-        gradients = torch.autograd.grad(loss, list(carriers.values()), allow_unused=True)
-        return {name: g for name, g in zip(carriers, mean_over_ranks(gradients), strict=True) if g is not None}
+            with torch.no_grad():
+                for buffer, before in buffers:
+                    buffer.copy_(before)
 
     def _direction(self, step: Step, gradient: Mapping[str, Tensor]) -> dict[str, Tensor]:
         carriers = self._carriers()

@@ -29,6 +29,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from limbeck.derivatives.tangents import FusedBatchNorm
 from limbeck.method import Method, Step
 from limbeck.seen import Outputs, Seen
+from limbeck.taps.calls import as_written
 from limbeck.terms import full
 
 Estimator = Literal["exact", "forward", "central", "onesided"]
@@ -37,6 +38,8 @@ _REACH = 0.01  # length of a difference's perturbation over all parameters toget
 
 class Passes:
     """Passes of a method at other parameters; the method itself, its buffers included, stays as it is.
+
+    Compiled modules run as they are written: other parameters would have them compiled again.
 
     Args:
         method: Whose.
@@ -68,7 +71,8 @@ class Passes:
             parameters: Name -> value for those that differ from the method's own.
             active: Terms to compute.
         """
-        found: dict[str, Tensor] = functional_call(self._losses, _state(self._losses, parameters), (seen, active))
+        with as_written(self.method.modules()):
+            found: dict[str, Tensor] = functional_call(self._losses, _state(self._losses, parameters), (seen, active))
         return found
 
     def outputs(self, seen: Seen, parameters: Mapping[str, Tensor], addresses: Iterable[str]) -> Outputs:
@@ -80,7 +84,8 @@ class Passes:
             addresses: What is wanted.
         """
         own = {name: value for name, value in parameters.items() if name.startswith("members.")}
-        found: Outputs = functional_call(self._outputs, _state(self._outputs, own), (seen, tuple(addresses)))
+        with as_written(self.method.modules()):
+            found: Outputs = functional_call(self._outputs, _state(self._outputs, own), (seen, tuple(addresses)))
         return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,12 +102,16 @@ def still(module: nn.Module) -> Iterator[None]:
     modes = [(m, m.training) for m in module.modules()]
     module.eval()
     try:
-        eager = torch.compiler.set_stance("force_eager") if compiled(m for m, _ in modes) else nullcontext()
-        with torch.no_grad(), eager:
+        with torch.no_grad(), as_written(m for m, _ in modes):
             yield
     finally:
         for m, training in modes:
             m.training = training
+
+
+def as_written(parts: Iterable[nn.Module]) -> AbstractContextManager[object]:
+    """Within it modules run as they are written, also if any of these is compiled."""
+    return torch.compiler.set_stance("force_eager") if compiled(parts) else nullcontext()
 
 
 def compiled(parts: Iterable[nn.Module]) -> bool:

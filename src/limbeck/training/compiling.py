@@ -77,7 +77,7 @@ class Compiling:
 
     def eager(self) -> AbstractContextManager[object]:
         """Within it everything runs as it is written."""
-        return eager() if self.on else nullcontext()
+        return torch.compiler.set_stance("force_eager") if self.on else nullcontext()
 
     def record(self) -> dict[str, bool]:
         """The choices, for the run's record."""
@@ -86,12 +86,6 @@ class Compiling:
     def told(self) -> list[str]:
         """In a word or two, for a person."""
         return [f"compiled{' into CUDA graphs' * self.graphs}"] if self.on else []
-
-
-def eager() -> AbstractContextManager[object]:
-    """Within it compiled modules run as they are written."""
-    stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
-    return stance
 
 
 def modules(method: Method) -> Iterator[nn.Module]:

@@ -173,7 +173,7 @@ class Trainer:
         step = Step(self.method, batch, self.clock, self.optimizer, precise=self.precise)
         aliased = self.companion is not None and self.companion.wants_aliases(self.clock.step)
         if self.companion is not None:
-            with self.profile.part("beside the step"), self.compiling.eager():
+            with self.profile.part("beside the step"):
                 self.companion.before(step)
         for turn in self.method.turns:
             self.averages.add(self.turns.take(turn, step, aliased=aliased))
@@ -181,7 +181,7 @@ class Trainer:
         with torch.no_grad():
             self.method.after_step(step.seen)
         if self.companion is not None:
-            with self.profile.part("beside the step"), self.compiling.eager():
+            with self.profile.part("beside the step"):
                 self.companion.after(step)
         self.clock = self.clock.tick()
         self.profile.step()
