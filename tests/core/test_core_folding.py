@@ -177,7 +177,8 @@ def test_a_network_that_asks_for_its_weights_as_they_were_runs_as_it_is():
 
 
 @pytest.mark.parametrize(("settings", "wanted"), [({"precision": "bf16"}, True), ({"precision": "float32"}, False),
-                                                  ({"precision": "bf16", "fold_teachers": False}, False)])
+                                                  ({"precision": "bf16", "fold_teachers": False}, False),
+                                                  ({"precision": "bf16", "compile": True}, False)])
 def test_a_run_folds_its_teacher_in_bf16_and_never_its_student(settings, wanted):
     chosen = Arithmetic.chosen(TrainingSettings(**settings), CPU)
     method = chosen.prepare(kd(network(Plain()), network(trained(Plain())), setting()))
