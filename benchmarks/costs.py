@@ -3,8 +3,8 @@
     python benchmarks/costs.py [--only kd at] [--batch 64] [--rounds 7] [--device cpu] [--out docs/methods/costs.json]
 
 A method's step and KD's are taken in turn, and the median of their ratios is kept, so that a machine whose speed drifts
-does not matter much. Stages are added up by their lengths. Memories are those of CIFAR-100's 50,000 images. `limbeck
-cards` puts the file into the cards.
+does not matter much. Stages are added up by their lengths. Memories are those of CIFAR-100's 50,000 images. Methods for
+segmentation alone are measured on PSPNets, and keep a setting of their own. `limbeck cards` puts all into the cards.
 """
 
 from __future__ import annotations
@@ -30,24 +30,42 @@ from limbeck.method import Stage
 from limbeck.methods import METHODS
 from limbeck.networks import build
 from limbeck.seen import Batch
+from limbeck.tasks.segmentation import Segmentation
 
 IMAGES = 50_000
 BETWEEN = "resnet32"
 """What a needed assistant is; a needed checkpoint is of the teacher's architecture."""
 
+SCENES = ("structured", "ifvd", "cwd")
+"""Methods that need a class for every pixel."""
+SCENE_PAIR, SCENE_SIZE, SCENE_BATCH, SCENE_CLASSES = ("pspnet_small", "pspnet_tiny"), 64, 8, 11
 
-def network(name: str) -> Network:
+
+def network(name: str, bench: Bench) -> Network:
     """An untrained network of the zoo, which can give fresh ones."""
-    return Network(build(name, CLASSES), name=name, size=(3, 32, 32), statistics=STATISTICS["cifar100"],
-                   factory=lambda: build(name, CLASSES))
+    classes = len(bench.setting.classes)
+    return Network(build(name, classes), name=name, size=tuple(bench.batch.images.shape[1:]),
+                   statistics=STATISTICS["cifar100"], factory=lambda: build(name, classes))
+
+
+def of_scenes(device: str | None) -> Bench:
+    """A bench on images with a map of classes each; what they show does not matter."""
+    bench = Bench(SCENE_BATCH, "float32", device)
+    images = torch.rand(SCENE_BATCH, 3, SCENE_SIZE, SCENE_SIZE)
+    maps, rows = torch.randint(SCENE_CLASSES, (SCENE_BATCH, SCENE_SIZE, SCENE_SIZE)), torch.arange(SCENE_BATCH)
+    bench.task = Segmentation(SCENE_CLASSES)
+    bench.batch = Batch(*(x.to(bench.accelerator.device) for x in (images, maps, rows)))
+    bench.setting = replace(bench.setting, task=bench.task, classes=tuple(map(str, range(SCENE_CLASSES))), labels=None,
+                            sample=bench.batch)
+    return bench
 
 
 def stages_of(method: str, bench: Bench, teacher: str, student: str) -> list[Stage]:
     """A method with its defaults, and one network each where it needs further ones."""
-    needed = {role: [network(teacher if role == "anchors" else BETWEEN)]
+    needed = {role: [network(teacher if role == "anchors" else BETWEEN, bench)]
               for role, optional in wiring.networks_of(method).items() if not optional}
-    teaching = network(teacher) if wiring.needs_teacher(method) else None
-    return wiring.build_stages(MethodSettings(name=method), network(student), teaching, bench.setting, needed)
+    teaching = network(teacher, bench) if wiring.needs_teacher(method) else None
+    return wiring.build_stages(MethodSettings(name=method), network(student, bench), teaching, bench.setting, needed)
 
 
 def measured(method: str, bench: Bench, rounds: int, teacher: str, student: str) -> dict[str, Any]:
@@ -102,13 +120,18 @@ def main() -> None:
     threads = torch.get_num_threads()
     on = torch.cuda.get_device_name() if device.type == "cuda" else f"{threads} thread{'s' * (threads > 1)} of a CPU"
     setting = f"{given.teacher} → {given.student}, 32 × 32, batches of {given.batch}, float32, {on}"
+    scenes = f"{' → '.join(SCENE_PAIR)}, {SCENE_SIZE} × {SCENE_SIZE}, batches of {SCENE_BATCH}, float32, {on}"
     record = json.loads(given.out.read_text()) if given.out.is_file() else {}
     if record.get("setting") != setting:
         print(f"what was measured before was measured otherwise and is left out: {record.get('setting')}")
         record = {"setting": setting, "methods": {}}
     for method in given.only or METHODS:
         began = time.monotonic()
-        record["methods"][method] = measured(method, bench, given.rounds, given.teacher, given.student)
+        if method in SCENES:
+            own = measured(method, of_scenes(given.device), given.rounds, *SCENE_PAIR)
+            record["methods"][method] = {**own, "setting": scenes}
+        else:
+            record["methods"][method] = measured(method, bench, given.rounds, given.teacher, given.student)
         print(f"{method}: {record['methods'][method]}  ({time.monotonic() - began:.0f} s)", flush=True)
         record["methods"] = {name: record["methods"][name] for name in METHODS if name in record["methods"]}
         write_whole(given.out, json.dumps(record, indent=2, ensure_ascii=False) + "\n")

@@ -59,7 +59,7 @@ class Bench:
     """Makes trainers of one setting and times their steps against each other."""
 
     def __init__(self, batch: int, precision: str, device: str | None, lr: float = 1e-5):
-        self.accelerator, self.lr = engine.start(device), lr
+        self.accelerator, self.lr, self.task = engine.start(device), lr, TASK
         self.settings = TrainingSettings(precision=precision)
         self.split = images(4 * batch)
         self.batches = Batches(self.split, batch, train=True, device=self.accelerator.device)
@@ -69,7 +69,7 @@ class Bench:
 
     def trainer(self, method: Method, companion: Search | None = None) -> Trainer:
         """The real loop, ready to step; by itself its rate is tiny, so that nothing drifts."""
-        made = Trainer([Stage(method)], TASK, self.batches, {}, Run(self.folder), self.settings,
+        made = Trainer([Stage(method)], self.task, self.batches, {}, Run(self.folder), self.settings,
                        optimizer=OptimizerSettings(lr=self.lr), schedule=ScheduleSettings(kind="constant"),
                        accelerator=self.accelerator, companion=companion, display=Display(quiet=True))
         made._prepare(0, {}, {})

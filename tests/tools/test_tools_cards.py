@@ -132,6 +132,12 @@ def test_a_card_has_all_its_parts(tmp_path: Path) -> None:
         assert part in text.replace("\nlong", " long"), part
 
 
+def test_a_method_that_was_measured_elsewhere_says_where(tmp_path: Path) -> None:
+    cwd = {"extra_parameters": 0, "memory": 0, "stages": 1, "time": 1.5, "setting": "there"}
+    (tmp_path / "costs.json").write_text(json.dumps({"setting": "here", "methods": {"cwd": cwd}}))
+    assert "1.50 times as long as KD (there)." in pages(tmp_path)["cwd.md"]
+
+
 def test_what_was_not_measured_says_how(tmp_path: Path) -> None:
     assert "`python benchmarks/costs.py --only kd`" in pages(tmp_path)["kd.md"]
     assert "It searches first" in pages(tmp_path)["distpro.md"]

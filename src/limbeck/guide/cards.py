@@ -63,7 +63,7 @@ class Card:
     Attributes:
         name: The method's.
         costs: What was measured of it; empty where nothing was.
-        setting: On what it was measured.
+        setting: On what methods were measured; a method's own `setting` among its costs goes before.
         reported: What papers report.
     """
 
@@ -126,7 +126,7 @@ class Card:
         said += " beside the student's" + (f", and {memory / 2**20:.1f} MiB are remembered" if memory >= 2**18 else "")
         stages = f", over all its {self.costs['stages']} stages" if self.costs["stages"] > 1 else ""
         return (f"{said}; none of it ships. Training takes {self.costs['time']:.2f} times as long as KD{stages} "
-                f"({self.setting}).")
+                f"({self.costs.get('setting', self.setting)}).")
 
     def _reported(self) -> list[str]:
         rows = [[f"[{Path(row.recipe).stem}](../../recipes/{row.recipe})", row.about,
@@ -184,7 +184,8 @@ def _index(made: Sequence[Card]) -> str:
         _filled("Beside the methods' own files there is what several share: "
                 + ", ".join(f"`{name}` ({code_lines(_FOLDER / name)})" for name in shared) + "."),
         _filled(f"Extra parameters train beside the student's and do not ship; times are of whole trainings "
-                f"({made[0].setting or 'not measured yet'}). Numbers: how many a paper reports in `recipes/`."),
+                f"({made[0].setting or 'not measured yet'}; those of methods for segmentation alone as their cards "
+                f"say). Numbers: how many a paper reports in `recipes/`."),
     ]
     return "\n\n".join(parts) + "\n"
 
