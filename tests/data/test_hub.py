@@ -70,6 +70,17 @@ def test_a_folder_of_parquet_files(tmp_path: Path, bare: bool) -> None:
     assert data.image_size == (8, 8)
 
 
+def test_bars_are_for_terminals_and_left_as_they_were(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    folder = write(tmp_path / "set", "train", {"label": NAMES}, label=[0, 1, 2] * 2)
+    datasets.enable_progress_bars()
+    try:
+        opened(folder)
+        assert "split" not in capfd.readouterr().err
+        assert not datasets.are_progress_bars_disabled()
+    finally:
+        datasets.disable_progress_bars()
+
+
 def test_parts_are_chosen_before_they_are_decoded(tmp_path: Path) -> None:
     folder = write(tmp_path / "set", "train", {"label": NAMES}, label=[2, 1, 0, 0, 1, 0])
     write(folder, "test", {"label": NAMES}, label=[2, 1, 0, 0, 1, 0])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,12 +108,28 @@ def _load(place: str, subset: str | None) -> Mapping[str, Any]:
 
     folder = Path(place).expanduser()
     try:
-        found = datasets.load_dataset(str(folder) if folder.is_dir() else place, subset)
+        with _bars_on_terminals():
+            found = datasets.load_dataset(str(folder) if folder.is_dir() else place, subset)
     except Exception as error:  # of the network, of the hub, of files: each library underneath has its own
         raise Mistake(f"hf: needs the id of an image data set on the hub, or a folder that exists; '{place}' could not "
                       f"be opened ({type(error).__name__}: {error}). Check the name and the network, and choose a "
                       "configuration with subset where there are several") from error
     return dict(found)
+
+
+@contextmanager
+def _bars_on_terminals() -> Iterator[None]:
+    """The library's progress bars where someone looks; they are as they were afterwards."""
+    import datasets
+
+    shown = not datasets.are_progress_bars_disabled()
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
 
 
 def _columns(features: Mapping[str, Any], settings: DataSettings) -> tuple[str, str | None]:
