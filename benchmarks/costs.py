@@ -4,7 +4,8 @@
 
 A method's step and KD's are taken in turn, and the median of their ratios is kept, so that a machine whose speed drifts
 does not matter much. Stages are added up by their lengths. Memories are those of CIFAR-100's 50,000 images. Methods for
-segmentation alone are measured on PSPNets, and keep a setting of their own. `limbeck cards` puts all into the cards.
+segmentation alone are measured on PSPNets, DeiT's on a transformer, and keep a setting of their own. `limbeck cards`
+puts all into the cards.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from limbeck.method import Stage
 from limbeck.methods import METHODS
 from limbeck.networks import build
 from limbeck.seen import Batch
+from limbeck.sources import untrained
 from limbeck.tasks.segmentation import Segmentation
 
 IMAGES = 50_000
@@ -38,12 +40,15 @@ BETWEEN = "resnet32"
 
 SCENES = ("structured", "ifvd", "cwd")
 """Methods that need a class for every pixel."""
+TRANSFORMER_PAIR = ("resnet56", "timm:deit_tiny_patch16_224")
 SCENE_PAIR, SCENE_SIZE, SCENE_BATCH, SCENE_CLASSES = ("pspnet_small", "pspnet_tiny"), 64, 8, 11
 
 
 def network(name: str, bench: Bench) -> Network:
-    """An untrained network of the zoo, which can give fresh ones."""
+    """An untrained network of the zoo, which can give fresh ones, or of timm."""
     classes = len(bench.setting.classes)
+    if ":" in name:
+        return untrained(name, bench.batch.images.shape[-1], classes=classes)
     return Network(build(name, classes), name=name, size=tuple(bench.batch.images.shape[1:]),
                    statistics=STATISTICS["cifar100"], factory=lambda: build(name, classes))
 
@@ -120,6 +125,7 @@ def main() -> None:
     threads = torch.get_num_threads()
     on = torch.cuda.get_device_name() if device.type == "cuda" else f"{threads} thread{'s' * (threads > 1)} of a CPU"
     setting = f"{given.teacher} → {given.student}, 32 × 32, batches of {given.batch}, float32, {on}"
+    tokens = f"{' → '.join(TRANSFORMER_PAIR)}, 32 × 32, batches of {given.batch}, float32, {on}"
     scenes = f"{' → '.join(SCENE_PAIR)}, {SCENE_SIZE} × {SCENE_SIZE}, batches of {SCENE_BATCH}, float32, {on}"
     record = json.loads(given.out.read_text()) if given.out.is_file() else {}
     if record.get("setting") != setting:
@@ -130,6 +136,9 @@ def main() -> None:
         if method in SCENES:
             own = measured(method, of_scenes(given.device), given.rounds, *SCENE_PAIR)
             record["methods"][method] = {**own, "setting": scenes}
+        elif method == "deit":
+            own = measured(method, bench, given.rounds, *TRANSFORMER_PAIR)
+            record["methods"][method] = {**own, "setting": tokens}
         else:
             record["methods"][method] = measured(method, bench, given.rounds, given.teacher, given.student)
         print(f"{method}: {record['methods'][method]}  ({time.monotonic() - began:.0f} s)", flush=True)

@@ -184,8 +184,8 @@ def _index(made: Sequence[Card]) -> str:
         _filled("Beside the methods' own files there is what several share: "
                 + ", ".join(f"`{name}` ({code_lines(_FOLDER / name)})" for name in shared) + "."),
         _filled(f"Extra parameters train beside the student's and do not ship; times are of whole trainings "
-                f"({made[0].setting or 'not measured yet'}; those of methods for segmentation alone as their cards "
-                f"say). Numbers: how many a paper reports in `recipes/`."),
+                f"({made[0].setting or 'not measured yet'}; those of `deit`, and of methods for segmentation "
+                f"alone, as their cards say). Numbers: how many a paper reports in `recipes/`."),
     ]
     return "\n\n".join(parts) + "\n"
 
