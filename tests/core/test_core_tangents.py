@@ -135,6 +135,21 @@ def test_tangents_of_norms_in_low_precision_are_those_in_full(moving: tuple[str,
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_norms_that_the_kernels_do_not_serve_run_as_ever() -> None:
+    x, weight, kept = torch.randn(4, 3, 2, 2, dtype=torch.float64), torch.rand(3, dtype=torch.float64), Kept()
+    with kept:
+        expected = nn.functional.batch_norm(x, None, None, weight, training=True)
+        with pytest.raises(ValueError, match="more than 1 value per channel"):
+            nn.functional.batch_norm(x[:1, :, :1, :1], None, None, weight, weight, training=True)
+    assert not kept.values
+    with FusedBatchNorm(), torch.no_grad(), forward_ad.dual_level():
+        dual = forward_ad.make_dual(x, torch.ones_like(x))
+        out = forward_ad.unpack_dual(nn.functional.batch_norm(dual, None, None, weight, training=True))
+    torch.testing.assert_close(out.primal, expected)
+    torch.testing.assert_close(out.tangent, torch.zeros_like(x), rtol=0, atol=1e-12)  # a shift of all changes nothing
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_what_was_overwritten_is_computed_again() -> None:
     torch.manual_seed(0)
     layer, x, kept = nn.Conv2d(3, 4, 3), torch.randn(2, 3, 6, 5), Kept()

@@ -101,8 +101,12 @@ def _given(func: Callable[..., Any], args: Any, kwargs: Any) -> dict[str, Any] |
 
 
 def _fused(given: dict[str, Any], on: str | None = None) -> bool:
-    """Whether a batch norm is, by its arguments, in train mode and has weights; and on this device, if one is named."""
-    return bool(given.get("training")) and given.get("weight") is not None and on in (None, given["input"].device.type)
+    """Whether a batch norm is, by its arguments, in train mode and has weights; and on this device, if one is named.
+
+    One of a single value a channel is not: PyTorch refuses it, and is to.
+    """
+    x, whole = given["input"], given.get("weight") is not None and given.get("bias") is not None
+    return bool(given.get("training")) and whole and x.numel() > x.shape[1] and on in (None, x.device.type)
 
 
 def _kernel(input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor, bias: Tensor,
