@@ -109,7 +109,7 @@ def check(verb: Verb, job: Job) -> None:
         wrong.append("activations are computed again in passes that are not compiled: leave training.compile or "
                      "training.checkpoint_activations out.")
     if wrong:
-        raise Mistake("\n".join(wrong))
+        raise Mistake("\n".join(dict.fromkeys(wrong)))  # two looks may find the same
 
 
 def _check_teacher_given(verb: Verb, job: Job) -> None:
